@@ -1,0 +1,1 @@
+"""Multi-reward conditioned text-to-image pretraining, from raw shard to steered picture."""
