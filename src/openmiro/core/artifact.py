@@ -176,12 +176,16 @@ def check(path: Path) -> Record:
     """
     record = read_record(path)
     if record is None:
-        raise MissingFileError(f"{path} has no record {record_path(path).name}: it was not finished. Run its stage again.")
+        raise MissingFileError(
+            f"{path} was not finished (it has no record {record_path(path).name}). Run its stage again."
+        )
     if not path.exists():
         raise MissingFileError(f"{path} is gone, though its record is there. Run its stage again.")
     size = path.stat().st_size
     if size != record.num_bytes:
-        raise DamagedFileError(f"{path} is damaged: {size} bytes instead of {record.num_bytes}. Delete it and run again.")
+        raise DamagedFileError(
+            f"{path} is damaged: {size} bytes instead of {record.num_bytes}. Delete it and run again."
+        )
     if sha256_file(path) != record.sha256:
         raise DamagedFileError(f"{path} is damaged: its checksum differs from its record. Delete it and run again.")
     return record

@@ -52,7 +52,9 @@ class Registry:
         target = self.builtin.get(name) or self._installed().get(name)
         if target is None:
             if ":" not in name:
-                raise UnknownNameError(self.kind, name, self.names(), "A dotted path package.module:attribute works too.")
+                raise UnknownNameError(
+                    self.kind, name, self.names(), "A dotted path package.module:attribute works too."
+                )
             target = name
         return import_object(target, self.kind)
 
