@@ -53,6 +53,8 @@ def progress(description: str, total: int | None, unit: str, done: int = 0) -> I
         task = bar.add_task(description, total=total, completed=done, note="")
 
         def advance(count: int = 1, note: str = "") -> None:
-            bar.update(task, advance=count, **({"note": note} if note else {}))
+            bar.update(task, advance=count)
+            if note:
+                bar.update(task, note=note)
 
         yield advance

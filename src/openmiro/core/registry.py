@@ -52,9 +52,7 @@ class Registry:
         target = self.builtin.get(name) or self._installed().get(name)
         if target is None:
             if ":" not in name:
-                raise UnknownNameError(
-                    self.kind, name, self.names(), "A dotted path package.module:attribute works too."
-                )
+                raise UnknownNameError(self.kind, name, self.names(), "Or a dotted path: package.module:attribute.")
             target = name
         return import_object(target, self.kind)
 

@@ -218,7 +218,7 @@ class RewardModel(Protocol):
     spec: RewardSpec
 
     def preprocess(self, image: Image) -> Tensor:
-        """An RGB picture as a tensor whose shape does not depend on the picture, so that a batch stacks. In a worker."""
+        """An RGB picture as a tensor of one fixed shape, so that a batch stacks. Runs in a worker."""
         ...
 
     def encode_images(self, pixels: Tensor) -> Tensor:
@@ -241,7 +241,7 @@ class ImageCodec(Protocol):
         ...
 
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Normalized mean [B, C, H, W] and standard deviation (None where deterministic) of pixels [B, 3, h, w] in [-1, 1]."""
+        """Normalized mean [B, C, H, W] and standard deviation (or None) of pixels [B, 3, h, w] in [-1, 1]."""
         ...
 
     def decode(self, latents: Tensor) -> Tensor:
