@@ -1,0 +1,60 @@
+"""The `openmiro` command."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from openmiro.cli import annotate, data, doctor, levels, quickstart, report, sample, train
+from openmiro.core.errors import EXIT_INTERRUPTED, OpenMiroError
+
+app = typer.Typer(
+    name="openmiro",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Train a text-to-image model on every picture you have, and steer it by the rewards you choose.\n\n"
+    "The stages, in order: [bold]annotate[/bold] (score every pair), [bold]encode[/bold] (latents and text), "
+    "[bold]levels fit[/bold] (scores to ranks), [bold]train[/bold], [bold]sample[/bold]. "
+    "Any stage can be killed and run again: it goes on where it was.\n\n"
+    "Start with: [cyan]openmiro quickstart[/cyan] (everything on a small procedural world, about 10 minutes).",
+)
+app.add_typer(data.app, name="data")
+app.command("annotate")(annotate.annotate)
+app.command("encode")(annotate.encode)
+app.add_typer(levels.app, name="levels")
+app.command("train")(train.train)
+app.command("sample")(sample.sample)
+app.command("report")(report.report)
+app.command("quickstart")(quickstart.quickstart)
+app.command("doctor")(doctor.doctor)
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as version_of
+
+        typer.echo(f"openmiro {version_of('openmiro')}")
+        raise typer.Exit
+
+
+def run() -> None:
+    """Runs the command line; a user's mistake is a message and an exit code, never a traceback."""
+    try:
+        app()
+    except OpenMiroError as error:
+        typer.echo(f"{typer.style('error', fg='red', bold=True)}: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("stopped. What was committed is kept: run the same command again to go on.", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+
+
+if __name__ == "__main__":
+    run()
