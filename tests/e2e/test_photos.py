@@ -1,0 +1,24 @@
+"""The whole pipeline on real photos: the same commands as for anything else."""
+
+import pytest
+from conftest import succeed
+from PIL import Image
+
+
+@pytest.mark.slow
+def test_photos_from_shard_to_steered_picture(real_shard, tmp_path):
+    dataset, run = tmp_path / "dataset", tmp_path / "run"
+    accounted = succeed("annotate", real_shard, "--out", dataset, "--rewards", "classical", "--workers", 0).out
+    assert "32" in accounted
+    succeed("encode", dataset, "--resolution", 64, "--workers", 0)
+    succeed("levels", "fit", dataset)
+    succeed("data", "verify", dataset)
+    succeed("data", "stats", dataset)
+    succeed("train", "photos-tiny", "--data", dataset, "--out", run)
+    arguments = ("sample", run, "a photo of bread", "--out", tmp_path / "samples", "--steps", 8)
+    printed = succeed(*arguments, "--target", "colorfulness=0.9").out
+    with Image.open(printed.strip().splitlines()[-1]) as picture:
+        assert picture.size == (64, 64)
+        assert picture.info["prompt"] == "a photo of bread"
+    succeed("report", run)
+    assert (run / "report.html").stat().st_size > 10_000
