@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import TINY, invoke, succeed
+from tests.e2e.commands import TINY, invoke, succeed
 
 
 @pytest.fixture

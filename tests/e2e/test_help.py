@@ -1,7 +1,7 @@
 """Every command explains itself with an example."""
 
 import pytest
-from conftest import succeed
+from tests.e2e.commands import succeed
 
 COMMANDS = [
     ("data", "synth"),

@@ -1,8 +1,8 @@
 """The whole pipeline on real photos: the same commands as for anything else."""
 
 import pytest
-from conftest import succeed
 from PIL import Image
+from tests.e2e.commands import succeed
 
 
 @pytest.mark.slow

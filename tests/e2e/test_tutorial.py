@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import succeed
 from PIL import Image
+from tests.e2e.commands import succeed
 
 TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial" / "own-photos.md"
 
