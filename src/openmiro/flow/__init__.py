@@ -1,0 +1,1 @@
+"""Paths, guidance and solvers of flow matching: mathematics without a framework around it."""

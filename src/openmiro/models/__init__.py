@@ -1,0 +1,1 @@
+"""Backbones behind the `Denoiser` protocol."""

@@ -1,0 +1,1 @@
+"""Training: loss, optimizers, schedules and the loop."""
