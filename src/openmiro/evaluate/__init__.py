@@ -1,0 +1,1 @@
+"""Evaluation: prompt sets, GenEval, intervals."""

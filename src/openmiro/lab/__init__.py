@@ -1,0 +1,1 @@
+"""The lab: a procedural world of colored shapes whose truth is known, small enough for a laptop."""
