@@ -91,9 +91,9 @@ def dpmpp_2m(velocity: VelocityFn, x: Tensor, grid: Sequence[float], callback: S
     """Exponential two-step method on the data prediction: second order, one evaluation a step.
 
     With D = x - t v the flow reads d(x / t)/dt = -D / t^2, whose solution is
-    x_s = (s / t) x_t + s * integral from s to t of D(u) / u^2 du. As in DPM-Solver++(2M) (Lu et al. 2022) the linear part
-    is solved exactly and D is extrapolated from its last two values; here linearly in t, so that no step needs the
-    log-SNR, which is infinite at both ends. The first step is Euler's.
+    x_s = (s / t) x_t + s * integral from s to t of D(u) / u^2 du. As in DPM-Solver++(2M) (Lu et al. 2022) the linear
+    part is solved exactly and D is extrapolated from its last two values; here linearly in t, so that no step needs
+    the log-SNR, which is infinite at both ends. The first step is Euler's.
     """
     last: tuple[Tensor, float] | None = None
     for step, (t, s) in enumerate(itertools.pairwise(grid)):

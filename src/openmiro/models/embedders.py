@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 def fourier_features(x: Tensor, num_features: int, max_frequency: float) -> Tensor:
-    """cos and sin of x [...] at geometrically spaced angular frequencies from 1 to max_frequency: [..., num_features]."""
+    """cos and sin of x [...] at geometrically spaced angular frequencies from 1 to max_frequency: [..., F]."""
     half = num_features // 2
     exponent = torch.arange(half, dtype=torch.float32, device=x.device) / max(half - 1, 1)
     angle = x.float().unsqueeze(-1) * torch.exp(math.log(max_frequency) * exponent)

@@ -11,65 +11,63 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from openmiro.core.config import Config
-from openmiro.core.errors import ConfigError
 from openmiro.core.types import Denoiser
 
 
 class ScheduleSettings(Config):
-    """Learning rate over images seen: linear warm-up, then constant, then decay to zero.
+    """Learning rate as a function of images seen: a linear warm-up, a plateau, then a fall that ends with the run.
 
     Attributes:
-        warmup_images: images over which the rate rises from 0.
+        warmup_images: images until the peak.
         decay: shape of the fall; "constant" never falls.
-        decay_images: length of the fall, which ends at total_images; None for all images after the warm-up.
-        total_images: end of training; needed by decaying schedules.
+        decay_share: share of the images after the warm-up that the fall takes; 1 falls from the peak on.
+        final_factor: share of the peak at the end.
     """
 
-    warmup_images: int = 0
-    decay: Literal["constant", "linear", "cosine"] = "constant"
-    decay_images: int | None = None
-    total_images: int | None = None
-
-    def model_post_init(self, context: Any) -> None:
-        if self.decay != "constant" and not self.total_images:
-            raise ConfigError(f"the '{self.decay}' schedule needs total_images, the end of its decay")
+    warmup_images: int = Field(0, ge=0)
+    decay: Literal["constant", "linear", "cosine"] = "linear"
+    decay_share: float = Field(1.0, gt=0, le=1)
+    final_factor: float = Field(0.0, ge=0, le=1)
 
 
 class OptimizerSettings(Config):
-    """Which optimizer, and its constants.
+    """How weights follow gradients.
 
     Attributes:
-        kind: "adamw", or "muon": Muon for the matrices inside blocks and AdamW for everything else.
-        learning_rate: of AdamW.
-        muon_learning_rate: of Muon, per update of root-mean-square size 0.2 (about that of AdamW).
+        kind: "muon" (matrices inside blocks by Muon, the rest by AdamW) or "adamw".
+        learning_rate: peak; of Muon's matrices where the kind is "muon". Muon's updates have root-mean-square size
+            0.2, about that of AdamW's, so that rates of both kinds are comparable.
+        adamw_learning_rate: peak for what Muon leaves to AdamW; without effect under "adamw".
         weight_decay: decoupled, for matrices only.
         betas, epsilon: of AdamW.
         momentum: of Muon (Nesterov).
     """
 
     kind: Literal["adamw", "muon"] = "adamw"
-    learning_rate: float = 1e-3
-    muon_learning_rate: float = 3e-3
-    weight_decay: float = 0.0
+    learning_rate: float = Field(1e-3, gt=0)
+    adamw_learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
     betas: tuple[float, float] = (0.9, 0.99)
-    epsilon: float = 1e-8
-    momentum: float = 0.95
+    epsilon: float = Field(1e-8, gt=0)
+    momentum: float = Field(0.95, ge=0, lt=1)
 
 
-def learning_rate_factor(images_seen: int, settings: ScheduleSettings) -> float:
+def learning_rate_factor(images_seen: int, settings: ScheduleSettings, total_images: int) -> float:
     """Factor in [0, 1] of the base learning rate for the step that starts at `images_seen`."""
-    factor = 1.0
-    if images_seen < settings.warmup_images:
-        factor = (images_seen + 1) / settings.warmup_images
-    if settings.decay == "constant" or settings.total_images is None:
-        return min(factor, 1.0)
-    length = settings.decay_images or max(settings.total_images - settings.warmup_images, 1)
-    left = min(max((settings.total_images - images_seen) / length, 0.0), 1.0)
-    fall = left if settings.decay == "linear" else 0.5 - 0.5 * math.cos(math.pi * left)
-    return min(factor, 1.0) * fall
+    warmup = settings.warmup_images
+    if images_seen < warmup:
+        # A first step at rate 0 would move nothing.
+        return max(images_seen, 1) / warmup
+    if settings.decay == "constant":
+        return 1.0
+    length = max((total_images - warmup) * settings.decay_share, 1.0)
+    left = min(max((total_images - images_seen) / length, 0.0), 1.0)
+    shape = left if settings.decay == "linear" else 0.5 - 0.5 * math.cos(math.pi * left)
+    return settings.final_factor + (1.0 - settings.final_factor) * shape
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
@@ -98,7 +96,8 @@ def _groups(matrices: list[nn.Parameter], rest: list[nn.Parameter], settings: Op
         by_kind["muon", True].append(p)
     for p in rest:
         by_kind["adamw", p.ndim >= 2].append(p)
-    rates = {"muon": settings.muon_learning_rate, "adamw": settings.learning_rate}
+    remainder = settings.adamw_learning_rate if settings.kind == "muon" else settings.learning_rate
+    rates = {"muon": settings.learning_rate, "adamw": remainder}
     for (kind, decays), params in by_kind.items():
         decay = settings.weight_decay if decays else 0.0
         yield {"params": params, "kind": kind, "lr": rates[kind], "base_lr": rates[kind], "weight_decay": decay}
@@ -134,9 +133,9 @@ class MuonAdamW(torch.optim.Optimizer):
                 }
         states = [self.state[p] for p in params]
         beta1, beta2 = self.settings.betas
-        torch._fused_adamw_(
+        torch._fused_adamw_(  # pyright: ignore[reportCallIssue]
             params,
-            [p.grad for p in params],
+            _gradients(params),
             [s["exp_avg"] for s in states],
             [s["exp_avg_sq"] for s in states],
             [],
@@ -155,13 +154,17 @@ class MuonAdamW(torch.optim.Optimizer):
             if p not in self.state:
                 self.state[p] = {"momentum": torch.zeros_like(p)}
         momenta = [self.state[p]["momentum"] for p in params]
-        gradients = [p.grad for p in params]
+        gradients = _gradients(params)
         torch._foreach_lerp_(momenta, gradients, 1.0 - self.settings.momentum)
         directions = torch._foreach_lerp(gradients, momenta, self.settings.momentum)
         if group["weight_decay"]:
             torch._foreach_mul_(params, 1.0 - group["lr"] * group["weight_decay"])
         for p, update in zip(params, _orthogonal(params, directions), strict=True):
             p.add_(update, alpha=-group["lr"])
+
+
+def _gradients(params: list[Tensor]) -> list[Tensor]:
+    return [p.grad for p in params if p.grad is not None]
 
 
 def _advance(states: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
