@@ -1,0 +1,1 @@
+"""Reward models, the catalog that names them, and the levels that turn their raw scores into conditions."""
