@@ -224,6 +224,12 @@ def parse(caption: str) -> Claim | None:
     return Claim(tuple(mentions)) if mentions else None
 
 
+def _relation_of(match: re.Match[str]) -> Relation:
+    if match[1]:
+        return "left" if match[1] == "left" else "right"
+    return "above" if match[2] else "below"
+
+
 def _parse_mention(text: str) -> Mention | None:
     words = text.split()
     shape = next((_SHAPE_OF_WORD[w] for w in words if w in _SHAPE_OF_WORD), None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,7 @@ GROUNDS: dict[str, tuple[int, int, int]] = {
 REFERENCE_WIDTH = 24
 """Resolution to which blur and clutter sizes refer."""
 
+Floats = NDArray[np.floating[Any]]
 Arrangement = Literal["single", "row", "column", "corners"]
 
 
@@ -288,13 +289,13 @@ def _sample_quality(rng: np.random.Generator, defects: frozenset[str], clean: bo
         noise=float(2.5 * base[1] + ("noise" in defects) * (4 + 18 * strength[1])),
         saturation=float(1 - 0.12 * base[2] - ("washed" in defects) * (0.2 + 0.4 * strength[2])),
         contrast=float(1 - 0.08 * base[3] - ("contrast" in defects) * (0.2 + 0.35 * strength[3])),
-        specks=tuple(
-            Speck(float(x), float(y), float(0.04 + 0.06 * s), float(-60 + 120 * t))
-            for x, y, s, t in specks[:num_specks]
-        )
-        if "clutter" in defects
-        else (),
+        specks=tuple(_speck(row) for row in specks[:num_specks]) if "clutter" in defects else (),
     )
+
+
+def _speck(row: NDArray[np.float64]) -> Speck:
+    x, y, size, tone = row.tolist()
+    return Speck(x, y, size=0.04 + 0.06 * size, tone=-60 + 120 * tone)
 
 
 def render(scene: Scene, resolution: int = REFERENCE_WIDTH) -> Image.Image:
@@ -323,21 +324,21 @@ _SUPERSAMPLING = 3
 _MIDDLE_GRAY = 140.0
 
 
-def _grid(size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _grid(size: int) -> tuple[Floats, Floats]:
     centers = ((np.arange(size) + 0.5) / size).astype(np.float32)
     return centers[:, None], centers[None, :]
 
 
-def _ground(scene: Scene, x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
+def _ground(scene: Scene, x: Floats, y: Floats) -> Floats:
     tone = scene.ground_shift + scene.gradient[0] * (x - 0.5) + scene.gradient[1] * (y - 0.5)
     return (np.array(GROUNDS[scene.ground], dtype=np.float32) + tone[..., None]).astype(np.float32)
 
 
-def _coverage(distance: NDArray[np.float32], softness: float) -> NDArray[np.float32]:
+def _coverage(distance: Floats, softness: float) -> Floats:
     return np.clip(0.5 - distance / softness, 0, 1)
 
 
-def _shadow_mask(scene: Scene, shadow: Shadow, x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
+def _shadow_mask(scene: Scene, shadow: Shadow, x: Floats, y: Floats) -> Floats:
     distances = [
         signed_distance(s.kind, x - s.x - shadow.dx, y - s.y - shadow.dy, s.size).astype(np.float32)
         for s in scene.objects
@@ -345,7 +346,7 @@ def _shadow_mask(scene: Scene, shadow: Shadow, x: NDArray[np.float32], y: NDArra
     return _coverage(np.min(distances, axis=0), 0.07)
 
 
-def signed_distance(kind: str, x: NDArray[np.float32], y: NDArray[np.float32], size: float) -> NDArray[np.float32]:
+def signed_distance(kind: str, x: Floats, y: Floats, size: float) -> Floats:
     """Distance to the outline of a shape around the origin, negative inside; exact near straight edges."""
     half = size / 2
     if kind == "square":
@@ -363,7 +364,7 @@ def signed_distance(kind: str, x: NDArray[np.float32], y: NDArray[np.float32], s
     raise ValueError(f"no shape '{kind}'")
 
 
-def _develop(pixels: NDArray[np.float32], scene: Scene) -> NDArray[np.uint8]:
+def _develop(pixels: Floats, scene: Scene) -> NDArray[np.uint8]:
     """Applies the defects of the picture-taking."""
     quality = scene.quality
     resolution = pixels.shape[0]
@@ -380,7 +381,7 @@ def _develop(pixels: NDArray[np.float32], scene: Scene) -> NDArray[np.uint8]:
     return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
 
 
-def blur(pixels: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+def blur(pixels: Floats, sigma: float) -> Floats:
     """Gaussian blur of [H, H, C] with clamped borders; sigma in pixels."""
     size = pixels.shape[0]
     positions = np.arange(size, dtype=np.float32)

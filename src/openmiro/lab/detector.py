@@ -1,0 +1,261 @@
+"""Finds the colored shapes in a picture: the lab's exact judge, and the eyes of several of its rewards.
+
+Grounds are neutral and shapes are vivid, so the chromatic plane of OKLab (Ottosson 2020) separates them, and a color's
+hue survives blur, washing-out and anti-aliasing. Silhouettes are told apart by overlap with rendered templates after
+scaling to one size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from openmiro.lab.scenes import COLORS, SHAPES, Floats, blur, signed_distance
+
+_GRID = 12
+_MIN_AREA = 0.022
+_MIN_CHROMA = 0.028
+_HUE_WIDTH = 0.30
+_OVERLAP_SCALE = 0.05
+_MAX_SIDE = 64
+_WORKING_SIDE = 32
+
+
+@dataclass(frozen=True)
+class DetectedShape:
+    """One object found in a picture.
+
+    Attributes:
+        shape, color: the likeliest names of `SHAPES` and `COLORS`.
+        x, y: center of its bounding box; x to the right, y downwards; fractions of width and height.
+        width, height: of its bounding box, fractions likewise.
+        confidence: in [0, 1], how much it looks like any object of this world.
+        shape_probabilities, color_probabilities: in the order of `SHAPES` and `COLORS`; each sums to 1.
+    """
+
+    shape: str
+    color: str
+    x: float
+    y: float
+    width: float
+    height: float
+    confidence: float
+    shape_probabilities: tuple[float, ...]
+    color_probabilities: tuple[float, ...]
+
+
+def detect(pixels: NDArray[np.uint8]) -> list[DetectedShape]:
+    """The objects in a picture, uint8 [H, W, 3], largest first.
+
+    Pictures with a side above 64 px are reduced first: the world's shapes need no more.
+    """
+    if max(pixels.shape[:2]) > _MAX_SIDE:
+        scale = _WORKING_SIDE / max(pixels.shape[:2])
+        size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
+        pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX))
+    chroma = chromatic_plane(pixels)
+    amplitude, color_map = _segment(chroma)
+    labels, num = label_regions(color_map)
+    found = [_describe(labels == i, amplitude, chroma) for i in _large_regions(labels, num)]
+    return sorted(found, key=lambda d: -d.width * d.height)
+
+
+def oklab(pixels: NDArray[np.uint8]) -> Floats:
+    """sRGB uint8 [..., 3] to OKLab float32 [..., 3]."""
+    return np.cbrt(_LINEAR[pixels] @ _TO_LMS.T) @ _TO_LAB.T
+
+
+def chromatic_plane(pixels: NDArray[np.uint8]) -> Floats:
+    """OKLab's (a, b) relative to the ground's tint, float32 [H, W, 2], smoothed where the picture is noisy."""
+    plane = oklab(pixels)[..., 1:]
+    size = np.hypot(plane[..., 0], plane[..., 1])
+    dull = size <= np.median(size)
+    ground = plane[dull].mean(0)
+    plane = plane - ground
+    spread = float(plane[dull].std())
+    return _smooth(plane) if spread > 0.009 else plane
+
+
+def label_regions(values: NDArray[np.integer]) -> tuple[NDArray[np.int32], int]:
+    """4-connected regions of equal value; 0 is no region.
+
+    Returns:
+        Labels 1..num in the shape of `values`, and num. Runs of each line are joined by union-find.
+    """
+    labels = np.zeros(values.shape, dtype=np.int32)
+    parent = [0]
+    above: list[tuple[int, int, int, int]] = []
+    for row, line in enumerate(values.tolist()):
+        runs: list[tuple[int, int, int, int]] = []
+        for start, stop, value in _runs(line):
+            label = len(parent)
+            parent.append(label)
+            for other_start, other_stop, other_value, other in above:
+                if other_value == value and other_start < stop and start < other_stop:
+                    parent[_root(parent, label)] = _root(parent, other)
+            labels[row, start:stop] = label
+            runs.append((start, stop, value, label))
+        above = runs
+    roots = [_root(parent, i) for i in range(len(parent))]
+    names = {root: i for i, root in enumerate(dict.fromkeys(roots))}
+    table = np.array([names[root] for root in roots], dtype=np.int32)
+    return table[labels], len(names) - 1
+
+
+def _runs(line: list[int]) -> list[tuple[int, int, int]]:
+    runs, start = [], 0
+    for i in range(1, len(line) + 1):
+        if i == len(line) or line[i] != line[start]:
+            if line[start]:
+                runs.append((start, i, line[start]))
+            start = i
+    return runs
+
+
+def _root(parent: list[int], label: int) -> int:
+    while parent[label] != label:
+        parent[label] = parent[parent[label]]
+        label = parent[label]
+    return label
+
+
+def _smooth(values: Floats) -> Floats:
+    """Binomial 3x3 filter of [H, W, ...] with clamped borders."""
+    for axis in (0, 1):
+        width = [(0, 0)] * values.ndim
+        width[axis] = (1, 1)
+        padded = np.pad(values, width, mode="edge")
+        n = values.shape[axis]
+        low, mid, high = (padded[k : k + n] if axis == 0 else padded[:, k : k + n] for k in range(3))
+        values = 0.25 * low + 0.5 * mid + 0.25 * high
+    return values
+
+
+def _segment(chroma: Floats) -> tuple[Floats, NDArray[np.int64]]:
+    """Amplitude [H, W], and 1 + index of the nearest hue where there is an object, else 0."""
+    amplitude = np.hypot(chroma[..., 0], chroma[..., 1])
+    nearest = (chroma @ _HUES.T).argmax(-1)
+    visible = amplitude > _MIN_CHROMA
+    # Neighbors vote on the color, so that a speckled surface stays one object.
+    votes = _smooth(
+        np.where(visible[..., None] & (nearest[..., None] == np.arange(len(_HUES))), amplitude[..., None], 0)
+    )
+    nearest = votes.argmax(-1)
+    limits = np.full(len(_HUES), np.inf)
+    for color in np.unique(nearest[visible]):
+        limits[color] = 0.5 * np.percentile(amplitude[visible & (nearest == color)], 80)
+    return amplitude, np.where(visible & (amplitude > limits[nearest]), nearest + 1, 0)
+
+
+def _large_regions(labels: NDArray[np.int32], num: int) -> list[int]:
+    areas = np.bincount(labels.ravel(), minlength=num + 1)
+    return [i for i in range(1, num + 1) if areas[i] >= _MIN_AREA * labels.size]
+
+
+def _describe(region: NDArray[np.bool_], amplitude: Floats, chroma: Floats) -> DetectedShape:
+    height, width = region.shape
+    rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
+    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    level = float(np.percentile(amplitude[region], 75))
+    shapes, overlap = _shape_probabilities(_normalized(region, amplitude, level))
+    colors = _color_probabilities(chroma[region].mean(0))
+    aspect = min((bottom - top) / (right - left), (right - left) / (bottom - top))
+    confidence = _sigmoid((overlap - 0.66) / 0.05) * _sigmoid((level - 0.032) / 0.008) * _sigmoid((aspect - 0.6) / 0.06)
+    return DetectedShape(
+        shape=SHAPES[int(np.argmax(shapes))],
+        color=tuple(COLORS)[int(np.argmax(colors))],
+        x=float(left + right) / 2 / width,
+        y=float(top + bottom) / 2 / height,
+        width=float(right - left) / width,
+        height=float(bottom - top) / height,
+        confidence=confidence,
+        shape_probabilities=tuple(shapes.tolist()),
+        color_probabilities=tuple(colors.tolist()),
+    )
+
+
+def _sigmoid(x: float) -> float:
+    return float(1 / (1 + np.exp(-min(max(x, -60.0), 60.0))))
+
+
+def _normalized(region: NDArray[np.bool_], amplitude: Floats, level: float) -> Floats:
+    """The region's coverage, cut to its bounding box and scaled to a square grid."""
+    rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
+    box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    coverage = np.clip(amplitude[box] / max(level, 1e-6), 0, 1)
+    return _area_weights(coverage.shape[0]) @ coverage @ _area_weights(coverage.shape[1]).T
+
+
+@lru_cache(maxsize=256)
+def _area_weights(size: int) -> Floats:
+    """[grid, size] matrix that averages `size` samples into `_GRID` cells by overlap."""
+    edges = np.arange(_GRID + 1) * (size / _GRID)
+    cells = np.arange(size)
+    low, high = np.maximum(edges[:-1, None], cells), np.minimum(edges[1:, None], cells + 1)
+    weights = np.clip(high - low, 0, None)
+    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+
+
+def _shape_probabilities(grid: Floats) -> tuple[Floats, float]:
+    """Probability of each shape, and the overlap (soft intersection over union) with the best template."""
+    bank = _templates()
+    overlap = np.minimum(bank, grid).sum((-1, -2)) / np.maximum(bank, grid).sum((-1, -2))
+    best = overlap.max(1)
+    weights = np.exp((best - best.max()) / _OVERLAP_SCALE)
+    return weights / weights.sum(), float(best.max())
+
+
+def _color_probabilities(mean: Floats) -> Floats:
+    angles = np.arctan2(_HUES[:, 1], _HUES[:, 0]) - np.arctan2(mean[1], mean[0])
+    distance = np.abs((angles + np.pi) % (2 * np.pi) - np.pi)
+    weights = np.exp(-0.5 * (np.minimum(distance, 1.5) / _HUE_WIDTH) ** 2)
+    return weights / weights.sum()
+
+
+@lru_cache(maxsize=1)
+def _templates() -> Floats:
+    """[shapes, blurs, grid, grid]: mean appearance over sizes and sub-pixel places."""
+    return np.array([[_template(kind, sigma) for sigma in (0.0, 0.9, 1.5)] for kind in SHAPES], dtype=np.float32)
+
+
+def _template(kind: str, sigma: float) -> Floats:
+    canvas, fine = 24, 4
+    grids = []
+    centers = (np.arange(canvas * fine) + 0.5) / fine
+    for size in (8.0, 9.5, 11.5, 14.0):
+        for dx, dy in ((0.0, 0.0), (0.5, 0.25), (0.25, 0.75), (0.75, 0.5)):
+            x, y = centers[None, :] - canvas / 2 - dx, centers[:, None] - canvas / 2 - dy
+            inside = signed_distance(kind, x, y, size) < 0
+            coverage = inside.reshape(canvas, fine, canvas, fine).mean((1, 3))
+            if sigma:
+                coverage = blur(coverage[..., None], sigma)[..., 0]
+            level = float(np.percentile(coverage[coverage > 0.4], 75))
+            grids.append(_normalized(coverage > 0.5 * level, coverage, level))
+    return np.mean(grids, axis=0)
+
+
+_LINEAR = np.array(
+    [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in np.arange(256) / 255.0], dtype=np.float32
+)
+_TO_LMS = np.array(
+    [
+        [0.4122214708, 0.5363325363, 0.0514459929],
+        [0.2119034982, 0.6806995451, 0.1073969566],
+        [0.0883024619, 0.2817188376, 0.6299787005],
+    ],
+    dtype=np.float32,
+)
+_TO_LAB = np.array(
+    [
+        [0.2104542553, 0.7936177850, -0.0040720468],
+        [1.9779984951, -2.4285922050, 0.4505937099],
+        [0.0259040371, 0.7827717662, -0.8086757660],
+    ],
+    dtype=np.float32,
+)
+_PALETTE = oklab(np.array(list(COLORS.values()), dtype=np.uint8))[:, 1:]
+_HUES = _PALETTE / np.hypot(_PALETTE[:, 0], _PALETTE[:, 1])[:, None]
