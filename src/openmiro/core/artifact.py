@@ -13,13 +13,13 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from openmiro.core.config import Config, fingerprint
-from openmiro.core.errors import DamagedFileError, DiskFullError, MissingFileError
+from openmiro.core.errors import DamagedFileError, DiskFullError, MissingFileError, OpenMiroError
 
 SCHEMA_VERSION = 1
 RECORD_SUFFIX = ".json"
@@ -69,13 +69,19 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         DiskFullError: no space is left; nothing is left behind and `path` is as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{_TEMPORARY_PREFIX}{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
-    try:
+    with _temporary_beside(path) as temporary:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+
+
+@contextmanager
+def _temporary_beside(path: Path) -> Iterator[Path]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{_TEMPORARY_PREFIX}{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        yield temporary
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise DiskFullError(
@@ -132,12 +138,43 @@ def commit(
         sha256=sha256_file(temporary),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
+    if temporary != path and _is_same(path, record):
+        temporary.unlink()  # another writer was first with the very same bytes; its readers must not lose them
+        return record
     record_path(path).unlink(missing_ok=True)  # a stale record must never vouch for new bytes
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     os.replace(temporary, path)
     write_json(record_path(path), record.dump())
     return record
+
+
+def commit_file(
+    path: Path,
+    write: Callable[[Path], None],
+    *,
+    kind: str,
+    producer: Mapping[str, Any],
+    parents: Mapping[str, str] | None = None,
+    counts: Mapping[str, int] | None = None,
+) -> Record:
+    """Commits what `write` puts into the temporary path that it is given.
+
+    Raises:
+        DiskFullError: no space is left; nothing is left behind.
+    """
+    with _temporary_beside(path) as temporary:
+        write(temporary)
+        return commit(temporary, path, kind=kind, producer=producer, parents=parents, counts=counts)
+
+
+def _is_same(path: Path, record: Record) -> bool:
+    try:
+        if read_record(path) != record:
+            return False
+        return path.stat().st_size == record.num_bytes and sha256_file(path) == record.sha256
+    except (OpenMiroError, OSError):
+        return False
 
 
 def read_record(path: Path) -> Record | None:
