@@ -29,7 +29,7 @@ TEXT_ENCODERS = Registry(
     },
     group="openmiro.text_encoders",
 )
-_PATCH_NAME = re.compile(r"patch(\d+)x(\d+)(s?)")
+_PATCH_NAME = re.compile(r"patch(\d+)x(\d+)(-plain)?")
 _WORDS_NAME = re.compile(r"words(\d+)")
 
 
@@ -70,7 +70,7 @@ def load_codec(name_or_folder: str | Path) -> ImageCodec:
     if match := _PATCH_NAME.fullmatch(name):
         return build_codec(
             "patch",
-            {"patch_size": int(match[1]), "num_channels": int(match[2]), "sharpen": bool(match[3])},
+            {"patch_size": int(match[1]), "num_channels": int(match[2]), "sharpen": not match[3]},
         )
     if name in CODECS.names():
         return build_codec(name)
