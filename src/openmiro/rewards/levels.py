@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,115 +30,12 @@ from openmiro.core.errors import (
     DamagedFileError,
     MissingFileError,
     ProvenanceError,
-    TargetError,
 )
 from openmiro.core.types import RewardSet, RewardSpec
-from openmiro.rewards.histogram import Chunks, RankedValue, count, order_statistics
+from openmiro.rewards.histogram import Chunks, Histogram, RankedValue, count, order_statistics
+from openmiro.rewards.level_table import LevelTable
 
 DEFAULT_BINS = 64
-METHOD = "mid-rank"
-
-Count = Annotated[int, Field(ge=0)]
-
-
-@dataclass(frozen=True, eq=False)  # equality of tables is that of their fields; arrays would have no single answer
-class _Arrays:
-    edges: NDArray[np.float32]
-    centers: NDArray[np.float32]
-
-
-class LevelTable(Config):
-    """The levels of one reward.
-
-    Attributes:
-        spec: the scorer whose raw scores were fitted, with its version.
-        num_bins: B.
-        edges: B - 1 ascending float32 values; the bin of v is the number of edges <= v. None, at the end only, is an
-            edge that no finite float32 reaches. Empty where no score is known.
-        centers: B ascending raw values, one per bin: the score at the middle rank of the bin, moved by at most one
-            float32 step where a tied block keeps it outside. Empty where no score is known.
-        minimum, maximum: of the fitted scores; None where no score is known.
-        num_values: finite scores, which is n.
-        num_nan, num_inf: scores that were left out.
-        data: fingerprint of the score columns.
-        method: how edges were found; another method would be another name.
-    """
-
-    spec: RewardSpec
-    num_bins: Annotated[int, Field(ge=2)]
-    edges: tuple[float | None, ...]
-    centers: tuple[float, ...]
-    minimum: float | None
-    maximum: float | None
-    num_values: Count
-    num_nan: Count
-    num_inf: Count
-    data: str = ""
-    method: Literal["mid-rank"] = METHOD
-
-    def model_post_init(self, context: Any) -> None:
-        expected = (self.num_bins - 1, self.num_bins) if self.num_values else (0, 0)
-        if (len(self.edges), len(self.centers)) != expected:
-            raise ConfigError(f"levels of '{self.spec.name}': {expected[0]} edges and {expected[1]} centers expected")
-        for name, values in (("edges", self._arrays.edges), ("centers", self._arrays.centers)):
-            if not (values[1:] >= values[:-1]).all():
-                raise ConfigError(f"levels of '{self.spec.name}': {name} must ascend")
-
-    @cached_property
-    def _arrays(self) -> _Arrays:
-        edges = np.array([np.inf if e is None else e for e in self.edges], np.float32)
-        return _Arrays(edges, np.array(self.centers, np.float32))
-
-    def bins(self, raw: ArrayLike) -> NDArray[np.int64]:
-        """The bin 0 ... B - 1 of each raw value, any shape. NaN and infinities must be masked by the caller."""
-        with np.errstate(over="ignore"):
-            return np.searchsorted(self._arrays.edges, np.asarray(raw, np.float32), side="right")
-
-    def transform(self, raw: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Levels in [0, 1] and whether they are known, both of the shape of `raw`.
-
-        A level is unknown (and 0) where the score is NaN or infinite, and everywhere if no score was ever fitted.
-        """
-        with np.errstate(over="ignore"):
-            values = np.asarray(raw, np.float32)
-        known = np.isfinite(values) & (self.num_values > 0)
-        level = (self.bins(values) / (self.num_bins - 1)).astype(np.float32)
-        return np.where(known, level, np.float32(0)), known
-
-    def to_level(self, raw: float) -> float:
-        """The level of one raw target.
-
-        Raises:
-            TargetError: the target is not finite, or no score was ever fitted.
-        """
-        self._require_scores()
-        level, known = self.transform(raw)
-        if not known:
-            raise TargetError(f"the target {raw} of '{self.spec.name}' is not a finite number ({self.spec.unit})")
-        return float(level)
-
-    def inverse(self, level: float) -> float:
-        """The raw score that stands for a level: the center of the nearest bin.
-
-        Raises:
-            TargetError: the level is outside [0, 1], or no score was ever fitted.
-        """
-        return float(self.inverse_array(level))
-
-    def inverse_array(self, level: ArrayLike) -> NDArray[np.float32]:
-        """`inverse` for levels of any shape."""
-        self._require_scores()
-        levels = np.asarray(level, np.float64)
-        if not ((levels >= 0) & (levels <= 1)).all():
-            raise TargetError(f"a level of '{self.spec.name}' must lie in [0, 1] (given: {level})")
-        return self._arrays.centers[np.floor(levels * (self.num_bins - 1) + 0.5).astype(np.int64)]
-
-    def _require_scores(self) -> None:
-        if not self.num_values:
-            raise TargetError(
-                f"the reward '{self.spec.name}' has no level: not one finite score was fitted"
-                f" ({self.num_nan} NaN, {self.num_inf} infinite). Leave it out of the targets."
-            )
 
 
 class LevelTables(Config):
@@ -275,7 +172,7 @@ def fit_levels(columns: Iterable[ScoreColumn], num_bins: int = DEFAULT_BINS) -> 
 
 
 def fit_level_table(column: ScoreColumn, num_bins: int = DEFAULT_BINS) -> LevelTable:
-    """The exact level table of one reward, in two passes over its scores and bounded memory.
+    """The exact level table of one reward, in bounded memory and two passes over its scores (three where ties need it).
 
     Raises:
         ConfigError: fewer than 2 bins.
@@ -288,11 +185,11 @@ def fit_level_table(column: ScoreColumn, num_bins: int = DEFAULT_BINS) -> LevelT
     centers: tuple[float, ...] = ()
     minimum = maximum = None
     if num_values := histogram.num_values:
-        ranks = _wanted_ranks(num_values, num_bins)
-        found = order_statistics(column.chunks, histogram, ranks)
-        starts = _bin_starts(found[: num_bins - 1], num_values, num_bins)
-        edges = tuple(_decimal(e) if np.isfinite(e) else None for e in starts)
-        centers = tuple(_decimal(c) for c in _bin_centers(found[num_bins - 1 : -2], starts))
+        found = order_statistics(column.chunks, histogram, _wanted_ranks(num_values, num_bins))
+        starts = [_bin_start(f, b, num_values, num_bins) for b, f in enumerate(found[: num_bins - 1], start=1)]
+        edges = tuple(_decimal(s.edge) if np.isfinite(s.edge) else None for s in starts)
+        limits = [0, *(s.below for s in starts), num_values]
+        centers = tuple(_bin_centers(column.chunks, histogram, found[num_bins - 1 : -2], limits))
         minimum, maximum = _decimal(found[-2].value), _decimal(found[-1].value)
     return LevelTable(
         spec=column.spec,
@@ -315,25 +212,31 @@ def _wanted_ranks(n: int, num_bins: int) -> list[int]:
     return [*edges, *centers, 0, n - 1]
 
 
-def _bin_starts(found: Sequence[RankedValue], n: int, num_bins: int) -> NDArray[np.float32]:
-    """The smallest float32 of mid-rank >= b / B, for b = 1 ... B - 1."""
-    reached = [num_bins * (2 * f.below + f.equal) >= 2 * n * b for b, f in enumerate(found, start=1)]
-    values = np.array([f.value for f in found], np.float32)
-    return np.where(reached, values, _next_float(values, np.inf))
+class _BinStart(NamedTuple):
+    edge: np.float32
+    below: int  # fitted scores below the edge
 
 
-def _bin_centers(found: Sequence[RankedValue], starts: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The score at the middle rank of each bin, moved into the bin where it lies outside and the bin has a place."""
-    values = np.array([f.value for f in found], np.float32)
-    lowest = np.concatenate([[-np.inf], starts]).astype(np.float32)
-    highest = np.concatenate([_next_float(starts, -np.inf), [np.inf]]).astype(np.float32)
-    reachable = (lowest <= highest) & (lowest < np.inf)
-    return np.where(reachable, np.clip(values, lowest, np.maximum(lowest, highest)), values)
-
-
-def _next_float(values: NDArray[np.float32], toward: float) -> NDArray[np.float32]:
+def _bin_start(found: RankedValue, b: int, n: int, num_bins: int) -> _BinStart:
+    """The smallest float32 of mid-rank >= b / B, given the smallest score of which n b / B scores are not above."""
+    if num_bins * (2 * found.below + found.equal) >= 2 * n * b:
+        return _BinStart(found.value, found.below)
     with np.errstate(over="ignore", under="ignore"):
-        return np.nextafter(values, np.float32(toward))
+        above = np.nextafter(found.value, np.float32(np.inf))
+    return _BinStart(above, found.below + found.equal)
+
+
+def _bin_centers(chunks: Chunks, histogram: Histogram, middle: list[RankedValue], limits: list[int]) -> list[float]:
+    """A fitted score for every bin; bin b holds the scores of ranks limits[b] ... limits[b + 1] - 1."""
+    inside = [low <= m.below < high for m, low, high in zip(middle, limits, limits[1:])]
+    # A tied block of another bin may cover the middle rank of a bin that has scores of its own: take their median.
+    displaced = [b for b, ok in enumerate(inside) if not ok and limits[b] < limits[b + 1]]
+    centers = [m.value for m in middle]
+    if displaced:
+        medians = order_statistics(chunks, histogram, [(limits[b] + limits[b + 1] - 1) // 2 for b in displaced])
+        for b, median in zip(displaced, medians):
+            centers[b] = median.value
+    return [_decimal(c) for c in centers]
 
 
 def _decimal(value: np.float32) -> float:
