@@ -113,20 +113,39 @@ def _number_or_same(value: Any) -> Any:
 
 def _readable(cls: type[BaseModel], error: ValidationError, where: str) -> ConfigError:
     first = error.errors()[0]
-    path = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        fields = _fields_at(cls, first["loc"][:-1])
-        return UnknownNameError(f"key in {where}:", path, [".".join([*map(str, first["loc"][:-1]), f]) for f in fields])
+        parents, fields = _walk(cls, first["loc"][:-1])
+        return UnknownNameError(
+            f"key in {where}:", _dotted([*parents, first["loc"][-1]]), [_dotted([*parents, f]) for f in fields]
+        )
+    path, _ = _walk(cls, first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    if not path:
+        return ConfigError(f"{where}: {message}")
     value = first.get("input")
     given = "" if isinstance(value, dict) else f" (given: {value!r})"
-    return ConfigError(f"{where}: '{path}': {first['msg']}{given}")
+    return ConfigError(f"{where}: '{_dotted(path)}': {message}{given}")
 
 
-def _fields_at(cls: type[BaseModel], path: Sequence[int | str]) -> list[str]:
-    node: Any = cls
+def _dotted(path: Sequence[int | str]) -> str:
+    return ".".join(map(str, path))
+
+
+def _walk(cls: type[BaseModel], path: Sequence[int | str]) -> tuple[list[int | str], list[str]]:
+    """The path as a user writes it, and the keys of the settings at its end.
+
+    Pydantic puts the tag of a tagged union into the path (`time.logit_normal.mean`); it chooses the member here and is
+    left out.
+    """
+    written: list[int | str] = []
+    members: list[type[BaseModel]] = [cls]
     for part in path:
-        fields = getattr(node, "model_fields", {})
-        annotation = fields[part].annotation if part in fields else None
-        candidates = [annotation, *getattr(annotation, "__args__", ())]
-        node = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
-    return list(getattr(node, "model_fields", {}))
+        tagged = [m for m in members if any(f.default == part for f in m.model_fields.values())]
+        if len(members) > 1 and tagged:
+            members = tagged
+            continue
+        written.append(part)
+        annotations = [m.model_fields[part].annotation for m in members if part in m.model_fields]
+        candidates = [c for a in annotations for c in (a, *getattr(a, "__args__", ()))]
+        members = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+    return written, list(dict.fromkeys(f for m in members for f in m.model_fields))

@@ -114,7 +114,9 @@ def load_latest(run: Path) -> Checkpoint | None:
             return load_checkpoint(folder)
         except DataError as error:
             warnings.warn(
-                f"checkpoint {folder} cannot be used: {error} Trying the one before it.", CheckpointWarning, stacklevel=2
+                f"checkpoint {folder} cannot be used: {error} Trying the one before it.",
+                CheckpointWarning,
+                stacklevel=2,
             )
     if found:
         raise CheckpointError(

@@ -136,7 +136,7 @@ def _step(session: Session, batch: LatentBatch) -> StepRecord:
     losses = _accumulate(session, batch)
     parameters = list(session.denoiser.parameters())
     norm = clip_grad_norm_(parameters, recipe.clip_norm or float("inf"), foreach=True)
-    factor = learning_rate_factor(session.images, recipe.learning_rate_schedule)
+    factor = learning_rate_factor(session.images, recipe.schedule, recipe.images)
     set_learning_rate(session.optimizer, factor)
     session.optimizer.step()
     session.optimizer.zero_grad(set_to_none=True)

@@ -117,8 +117,8 @@ def _message(step: int, loss: float, norm: float, samples: list[dict[str, Any]],
         more = f" and {len(samples) - _SHOWN} more" if len(samples) > _SHOWN else ""
         what = f"the loss of step {step} is not finite: {shown}{more}"
     return (
-        f"{what}. Nothing was saved after it; the report is {report}. Try a lower learning rate, precision=fp32, or look"
-        " at those samples."
+        f"{what}. Nothing was saved after it; the report is {report}. Try a lower learning rate or precision=fp32, or"
+        " look at those samples."
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager
 from functools import cache
 from typing import Literal
 
@@ -25,7 +24,7 @@ def resolve_precision(setting: Literal["auto", "fp32", "bf16"], device: torch.de
     return "fp32"
 
 
-def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[None]:
+def autocast(precision: Precision, device: torch.device) -> torch.autocast:
     """The context in which the forward pass runs."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
@@ -46,10 +45,10 @@ def cpu_bf16_speedup() -> float:
 
 def _best_time(dtype: torch.dtype) -> float:
     a = torch.ones(_SIZE, _SIZE, dtype=dtype)
-    a @ a
+    torch.mm(a, a)
     best = float("inf")
     for _ in range(_REPEATS):
         start = time.perf_counter()
-        a @ a
+        torch.mm(a, a)
         best = min(best, time.perf_counter() - start)
     return best

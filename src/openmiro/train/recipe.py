@@ -36,21 +36,7 @@ class DataSettings(Config):
     dataset: str | None = None
     codec: str | None = None
     text_encoder: str | None = None
-    synthetic_share: float = Field(0.0, ge=0, le=1)
-
-
-class RecipeSchedule(Config):
-    """Learning rate as a function of images seen; the decay ends with the run.
-
-    Attributes:
-        warmup_images: images until the peak.
-        decay: the shape after it.
-        decay_images: length of the decay; None for everything after the warm-up.
-    """
-
-    warmup_images: int = Field(0, ge=0)
-    decay: Literal["constant", "linear", "cosine"] = "linear"
-    decay_images: int | None = Field(None, gt=0)
+    synthetic_share: float = Field(default=0.0, ge=0, le=1)
 
 
 class DropoutSettings(Config):
@@ -62,9 +48,9 @@ class DropoutSettings(Config):
         all_rewards: of all rewards at once.
     """
 
-    text: float = Field(0.1, ge=0, le=1)
-    reward: float = Field(0.2, ge=0, le=1)
-    all_rewards: float = Field(0.1, ge=0, le=1)
+    text: float = Field(default=0.1, ge=0, le=1)
+    reward: float = Field(default=0.2, ge=0, le=1)
+    all_rewards: float = Field(default=0.1, ge=0, le=1)
 
 
 class EmaSettings(Config):
@@ -76,21 +62,21 @@ class EmaSettings(Config):
             dominated by the initial weights; None for no such limit.
     """
 
-    half_life_images: float = Field(10_000, gt=0)
-    ramp_up: float | None = Field(0.1, gt=0)
+    half_life_images: float = Field(default=10_000, gt=0)
+    ramp_up: float | None = Field(default=0.1, gt=0)
 
 
 class CheckpointSettings(Config):
     """When to save (in images seen) and how many of the newest checkpoints to keep."""
 
-    every_images: int = Field(50_000, gt=0)
-    keep: int = Field(2, ge=1)
+    every_images: int = Field(default=50_000, gt=0)
+    keep: int = Field(default=2, ge=1)
 
 
 class LogSettings(Config):
     """How often metrics are read from the device and written, in steps."""
 
-    every_steps: int = Field(10, gt=0)
+    every_steps: int = Field(default=10, gt=0)
 
 
 class SampleSettings(Config):
@@ -103,10 +89,10 @@ class SampleSettings(Config):
         num_steps: solver steps.
     """
 
-    every_images: int = Field(0, ge=0)
+    every_images: int = Field(default=0, ge=0)
     prompts: tuple[str, ...] = ()
     rewards: tuple[str, ...] = ()
-    num_steps: int = Field(20, ge=1)
+    num_steps: int = Field(default=20, ge=1)
 
     @model_validator(mode="after")
     def _prompts_given(self) -> SampleSettings:
@@ -129,7 +115,7 @@ class SamplingPreset(Config):
     avoid: dict[str, float] = {}
     guidance: Literal["auto", "text", "reward", "joint"] = "auto"
     guidance_scale: float = 1.0
-    num_steps: int = Field(30, ge=1)
+    num_steps: int = Field(default=30, ge=1)
     solver: str = "heun"
 
     @field_validator("targets", "avoid", mode="before")
@@ -172,23 +158,23 @@ class Recipe(Config):
     """
 
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     images: int = Field(gt=0)
-    batch_size: int = Field(64, gt=0)
+    batch_size: int = Field(default=64, gt=0)
     data: DataSettings = DataSettings()
     rewards: tuple[str, ...] = ()
     model: dict[str, Any] = {"kind": "dit"}
-    time: TimeDistribution = Field(LogitNormalTime(), discriminator="kind")
-    optimizer: OptimizerSettings = OptimizerSettings()
-    schedule: RecipeSchedule = RecipeSchedule()
+    time: TimeDistribution = Field(default=LogitNormalTime(), discriminator="kind")
+    optimizer: OptimizerSettings = Field(default_factory=OptimizerSettings)
+    schedule: ScheduleSettings = Field(default_factory=ScheduleSettings)
     dropout: DropoutSettings = DropoutSettings()
     ema: EmaSettings = EmaSettings()
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    gradient_accumulation: int = Field(1, ge=1)
-    clip_norm: float | None = Field(1.0, gt=0)
+    gradient_accumulation: int = Field(default=1, ge=1)
+    clip_norm: float | None = Field(default=1.0, gt=0)
     compile: bool = False
-    num_data_workers: int = Field(0, ge=0)
-    threads: int | None = Field(None, ge=1)
+    num_data_workers: int = Field(default=0, ge=0)
+    threads: int | None = Field(default=None, ge=1)
     checkpoint: CheckpointSettings = CheckpointSettings()
     log: LogSettings = LogSettings()
     samples: SampleSettings = SampleSettings()
@@ -197,11 +183,6 @@ class Recipe(Config):
     @property
     def num_steps(self) -> int:
         return self.images // self.batch_size
-
-    @property
-    def learning_rate_schedule(self) -> ScheduleSettings:
-        """The schedule with its end filled in."""
-        return ScheduleSettings(**self.schedule.dump(), total_images=self.images)
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
@@ -262,7 +243,9 @@ def _read(name_or_path: str, beside: Path | None) -> tuple[str, Path, str]:
         if beside is not None and not path.is_absolute():
             path = beside / path
         if not path.is_file():
-            raise MissingFileError(f"the recipe file {path} does not exist. Shipped recipes: {', '.join(list_recipes())}")
+            raise MissingFileError(
+                f"the recipe file {path} does not exist. Shipped recipes: {', '.join(list_recipes())}"
+            )
         return path.read_text(encoding="utf-8"), path, path.stem
     if name_or_path not in list_recipes():
         raise UnknownNameError("recipe", name_or_path, list_recipes(), "Or the path of a .yaml file.")

@@ -29,7 +29,7 @@ _FREE_TO_CHANGE = (
     "sampling",
     "threads",
 )
-"""Keys that watch the computation, cut it up otherwise, or say where the data lies (its content is compared instead)."""
+"""Keys that watch the computation, cut it up otherwise, or say where the data lies: its content is compared instead."""
 
 
 class Environment(Config):

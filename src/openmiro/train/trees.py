@@ -15,8 +15,8 @@ _TENSOR, _MAPPING = "tensor", "mapping"
 def flatten(tree: Any) -> tuple[Any, dict[str, Tensor]]:
     """Splits a tree of mappings, lists, numbers, texts and tensors into JSON and named tensors.
 
-    A tensor becomes ``{"tensor": name}``, its name being its path. A mapping becomes ``{"mapping": [[key, value], ...]}``,
-    because JSON would turn the integer keys of an optimizer's state into texts.
+    A tensor becomes ``{"tensor": name}``, its name being its path. A mapping becomes a list of pairs,
+    ``{"mapping": [[key, value], ...]}``, because JSON would turn the integer keys of an optimizer's state into texts.
     """
     tensors: dict[str, Tensor] = {}
     return _flatten(tree, "", tensors), tensors
