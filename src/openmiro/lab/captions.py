@@ -204,6 +204,11 @@ _GROUND_PATTERN = re.compile(
 _JOINT_PATTERN = re.compile(r"\band\b|\bwith\b|\bnext to\b|,")
 
 
+def words_of(caption: str) -> list[str]:
+    """The words of a caption, in lower case and without punctuation."""
+    return re.findall(r"[a-z]+", caption.lower())
+
+
 @lru_cache(maxsize=65536)
 def parse(caption: str) -> Claim | None:
     """Reads a caption of the lab's language; None where it names no object at all.

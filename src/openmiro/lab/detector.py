@@ -19,6 +19,7 @@ from openmiro.lab.scenes import COLORS, SHAPES, Floats, blur, signed_distance
 _GRID = 12
 _MIN_AREA = 0.022
 _MIN_CHROMA = 0.028
+_NOISY = 0.009
 _HUE_WIDTH = 0.30
 _OVERLAP_SCALE = 0.05
 _MAX_SIDE = 64
@@ -48,36 +49,60 @@ class DetectedShape:
     color_probabilities: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class Analysis:
+    """A picture taken apart.
+
+    Attributes:
+        objects: what was found, largest first.
+        lab: OKLab float32 [H, W, 3].
+        amplitude: distance of the color from the ground's tint, [H, W].
+        inside: where an object is, bool [H, W].
+        ground: the OKLab color of the ground, [3].
+    """
+
+    objects: list[DetectedShape]
+    lab: Floats
+    amplitude: Floats
+    inside: NDArray[np.bool_]
+    ground: Floats
+
+
 def detect(pixels: NDArray[np.uint8]) -> list[DetectedShape]:
     """The objects in a picture, uint8 [H, W, 3], largest first.
 
     Pictures with a side above 64 px are reduced first: the world's shapes need no more.
     """
-    if max(pixels.shape[:2]) > _MAX_SIDE:
-        scale = _WORKING_SIDE / max(pixels.shape[:2])
-        size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
-        pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX))
-    chroma = chromatic_plane(pixels)
+    return analyze(pixels).objects
+
+
+def analyze(pixels: NDArray[np.uint8]) -> Analysis:
+    """Takes a picture, uint8 [H, W, 3], apart. The maps have its size, or that of its reduction (see `detect`)."""
+    lab = oklab(reduced(pixels))
+    size = np.hypot(lab[..., 1], lab[..., 2])
+    dull = size <= np.median(size)
+    ground = lab[dull].mean(0)
+    chroma = lab[..., 1:] - ground[1:]
+    if float(chroma[dull].std()) > _NOISY:
+        chroma = _smooth(chroma)
     amplitude, color_map = _segment(chroma)
     labels, num = label_regions(color_map)
     found = [_describe(labels == i, amplitude, chroma) for i in _large_regions(labels, num)]
-    return sorted(found, key=lambda d: -d.width * d.height)
+    return Analysis(sorted(found, key=lambda d: -d.width * d.height), lab, amplitude, color_map > 0, ground)
+
+
+def reduced(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The same picture with its longer side at most 64 px; a larger one is averaged down to 32 px."""
+    if max(pixels.shape[:2]) <= _MAX_SIDE:
+        return pixels
+    scale = _WORKING_SIDE / max(pixels.shape[:2])
+    size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX))
 
 
 def oklab(pixels: NDArray[np.uint8]) -> Floats:
     """sRGB uint8 [..., 3] to OKLab float32 [..., 3]."""
     return np.cbrt(_LINEAR[pixels] @ _TO_LMS.T) @ _TO_LAB.T
-
-
-def chromatic_plane(pixels: NDArray[np.uint8]) -> Floats:
-    """OKLab's (a, b) relative to the ground's tint, float32 [H, W, 2], smoothed where the picture is noisy."""
-    plane = oklab(pixels)[..., 1:]
-    size = np.hypot(plane[..., 0], plane[..., 1])
-    dull = size <= np.median(size)
-    ground = plane[dull].mean(0)
-    plane = plane - ground
-    spread = float(plane[dull].std())
-    return _smooth(plane) if spread > 0.009 else plane
 
 
 def label_regions(values: NDArray[np.integer]) -> tuple[NDArray[np.int32], int]:

@@ -205,7 +205,7 @@ def sample_scene(rng: np.random.Generator, settings: LabSettings, tag: Tag | Non
         arrangement=arrangement,
         ground=tuple(GROUNDS)[rng.integers(len(GROUNDS))],
         ground_shift=float(rng.uniform(-8, 8)),
-        gradient=tuple(float(g) for g in rng.uniform(-14, 14, 2)) if rng.random() < 0.5 else (0.0, 0.0),
+        gradient=(float(rng.uniform(-14, 14)), float(rng.uniform(-14, 14))) if rng.random() < 0.5 else (0.0, 0.0),
         shadow=_sample_shadow(rng, settings),
         quality=_sample_quality(rng, defects, clean),
         noise_seed=int(rng.integers(2**63)),
