@@ -17,6 +17,7 @@ from openmiro.core.types import RewardSpec
 METHOD = "mid-rank"
 
 Count = Annotated[int, Field(ge=0)]
+Number = Annotated[float, Field(strict=True)]
 
 
 @dataclass(frozen=True, eq=False)  # equality of tables is that of their fields; arrays would have no single answer
@@ -44,10 +45,10 @@ class LevelTable(Config):
 
     spec: RewardSpec
     num_bins: Annotated[int, Field(ge=2)]
-    edges: tuple[float | None, ...]
-    centers: tuple[float, ...]
-    minimum: float | None
-    maximum: float | None
+    edges: tuple[Number | None, ...]
+    centers: tuple[Number, ...]
+    minimum: Number | None
+    maximum: Number | None
     num_values: Count
     num_nan: Count
     num_inf: Count
@@ -58,14 +59,17 @@ class LevelTable(Config):
         expected = (self.num_bins - 1, self.num_bins) if self.num_values else (0, 0)
         if (len(self.edges), len(self.centers)) != expected:
             raise ConfigError(f"levels of '{self.spec.name}': {expected[0]} edges and {expected[1]} centers expected")
-        for name, values in (("edges", self._arrays.edges), ("centers", self._arrays.centers)):
-            if not (values[1:] >= values[:-1]).all():
-                raise ConfigError(f"levels of '{self.spec.name}': {name} must ascend")
+        if (self.minimum is not None, self.maximum is not None) != (bool(self.num_values), bool(self.num_values)):
+            raise ConfigError(f"levels of '{self.spec.name}': minimum and maximum belong to {self.num_values} scores")
+        edges, centers = self._arrays.edges, self._arrays.centers
+        if not ((edges[1:] >= edges[:-1]).all() and (centers[1:] >= centers[:-1]).all() and np.isfinite(centers).all()):
+            raise ConfigError(f"levels of '{self.spec.name}': edges and centers must be finite and ascend")
 
     @cached_property
     def _arrays(self) -> _Arrays:
-        edges = np.array([np.inf if e is None else e for e in self.edges], np.float32)
-        return _Arrays(edges, np.array(self.centers, np.float32))
+        with np.errstate(over="ignore"):
+            edges = np.array([np.inf if e is None else e for e in self.edges], np.float32)
+            return _Arrays(edges, np.array(self.centers, np.float32))
 
     def bins(self, raw: ArrayLike) -> NDArray[np.int64]:
         """The bin 0 ... B - 1 of each raw value, any shape. NaN and infinities must be masked by the caller."""
