@@ -1,7 +1,8 @@
 """A diffusion transformer that is told its text and its reward levels as tokens.
 
-Image tokens attend to themselves under time modulation, then to condition tokens: words, one token per reward, and
-registers. Those are mixed among themselves, and turned into every block's keys and values, once in `prepare`.
+Condition tokens (words, one token per reward, registers) are mixed among themselves and turned into every block's keys
+and values once, in `prepare`. In each block the image tokens attend to themselves and to the condition under one
+softmax: cross-attention without its own query and output maps.
 """
 
 from __future__ import annotations
@@ -15,17 +16,7 @@ from openmiro.core.config import Config
 from openmiro.core.errors import ConfigError
 from openmiro.core.types import Condition, DenoiserOutput
 from openmiro.models.embedders import RewardEmbedder, TextEmbedder, TimeEmbedder
-from openmiro.models.layers import (
-    FeedForward,
-    HeadNorm,
-    Matrix,
-    SelfAttention,
-    attend,
-    merge_heads,
-    modulate,
-    rms_norm,
-    split_heads,
-)
+from openmiro.models.layers import Attention, FeedForward, Matrix, compute_dtype, normalize, split_heads
 
 
 class DiTConfig(Config):
@@ -80,14 +71,13 @@ class Prepared(NamedTuple):
     """What the blocks need of a condition.
 
     Attributes:
-        keys, values: one [B, H, M, d] per block.
-        bias: [B, 1, 1, M], 0 where there is a token and -inf where not.
+        context: keys and values [B, H, M, d] of each block; values are 0 where there is no token.
+        present: [B, 1, N + M, 1], 1 for every image token and for the condition tokens that exist, 0 elsewhere.
         pooled: [B, D], added to the time embedding.
     """
 
-    keys: tuple[Tensor, ...]
-    values: tuple[Tensor, ...]
-    bias: Tensor
+    context: tuple[tuple[Tensor, Tensor], ...]
+    present: Tensor
     pooled: Tensor
 
 
@@ -100,71 +90,71 @@ class DiT(nn.Module):
         super().__init__()
         self.config = config
         self.latent_shape = config.latent_shape
-        width, (rows, columns) = config.width, config.grid
+        width, num_patches = config.width, config.grid[0] * config.grid[1]
         patch_width = config.latent_shape[0] * config.patch**2
         self.text = TextEmbedder(width, config.max_text_tokens, config.text_dim, config.vocabulary_size)
         self.rewards = RewardEmbedder(config.num_rewards, width) if config.num_rewards else None
         self.registers = nn.Parameter(torch.randn(config.num_registers, width) * 0.5)
         self.mixer = nn.ModuleList(MixerBlock(config) for _ in range(config.mixer_depth))
-        self.key_value = Matrix(width, 2 * width * config.depth, num_parts=2 * config.depth)
-        self.key_norm = HeadNorm(width // config.heads)
+        self.key_value = Matrix(width, 2 * config.depth * width, num_parts=2 * config.depth)
         self.pool = nn.Linear(width, width)
         self.time = TimeEmbedder(width)
         self.patch_in = nn.Linear(patch_width, width)
-        self.position = nn.Parameter(torch.randn(rows * columns, width) * 0.5)
+        self.position = nn.Parameter(torch.randn(num_patches, width) * 0.5)
         self.modulation = nn.Linear(width, (6 * config.depth + 2) * width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.patch_out = nn.Linear(width, patch_width)
-        # Every block starts as the identity and the first prediction is zero (adaLN-zero, Peebles and Xie 2023).
-        for zero in (self.modulation, self.patch_out):
-            nn.init.zeros_(zero.weight)
-            nn.init.zeros_(zero.bias)
+        self._start_at_zero()
 
     def prepare(self, condition: Condition) -> Prepared:
         """Mixed condition tokens as keys and values of every block."""
-        tokens, mask = self._tokens(condition)
-        bias = torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, float("-inf"))[:, None, None, :]
+        tokens, present = self._tokens(condition)
         for block in self.mixer:
-            tokens = block(tokens, bias)
-        tokens = rms_norm(tokens)
-        parts = self.key_value(tokens).chunk(2 * self.config.depth, dim=-1)
-        keys = tuple(self.key_norm(split_heads(k, self.config.heads)) for k in parts[0::2])
-        values = tuple(split_heads(v, self.config.heads) for v in parts[1::2])
-        return Prepared(keys, values, bias, self.pool(tokens[:, 0]))
+            tokens = block(tokens, present)
+        tokens = normalize(tokens)
+        # [B, 2 depth H, M, d]: all blocks' keys, then all blocks' values.
+        heads = split_heads(self.key_value(tokens), 2 * self.config.depth * self.config.heads)
+        keys, values = heads.chunk(2, dim=1)
+        pairs = zip(normalize(keys).chunk(self.config.depth, 1), (values * present).chunk(self.config.depth, 1))
+        everywhere = present.new_ones(present.shape[0], 1, len(self.position), 1)
+        return Prepared(tuple(pairs), torch.cat([everywhere, present], dim=2), self.pool(tokens[:, 0]))
 
     def forward(self, x_t: Tensor, t: Tensor, prepared: Prepared, carry: None = None) -> DenoiserOutput:
         """Velocity float32 [B, C, H, W] at x_t and t [B]."""
-        tokens = self.patch_in(self._patches(x_t)) + self.position
-        parts = self.modulation(nn.functional.silu(self.time(t) + prepared.pooled)).chunk(6 * self.config.depth + 2, -1)
+        tokens = self.patch_in(patches(x_t, self.config.patch))
+        tokens = tokens + self.position.to(tokens.dtype)
+        modulation = self.modulation(nn.functional.silu(self.time(t) + prepared.pooled)).unsqueeze(1)
+        parts = modulation.chunk(6 * self.config.depth + 2, dim=-1)
         for i, block in enumerate(self.blocks):
-            context = (prepared.keys[i], prepared.values[i], prepared.bias)
-            tokens = block(tokens, parts[6 * i : 6 * i + 6], *context)
-        out = self.patch_out(modulate(rms_norm(tokens), *parts[-2:]))
-        return DenoiserOutput(self._picture(out).float())
+            tokens = block(tokens, parts[6 * i : 6 * i + 6], prepared.context[i], prepared.present)
+        shift, scale = parts[-2:]
+        out = self.patch_out(torch.addcmul(shift, normalize(tokens), scale))
+        return DenoiserOutput(picture(out.float(), self.config.grid, self.config.patch))
 
     def _tokens(self, condition: Condition) -> tuple[Tensor, Tensor]:
-        """Registers, rewards and words as tokens [B, M, D] with their mask [B, M]."""
-        batch = len(condition)
-        registers = self.registers.expand(batch, -1, -1)
-        parts = [registers, self.text(condition.text)]
+        """Registers, rewards and words as tokens [B, M, D], and which of them exist, [B, 1, M, 1]."""
+        batch, mask = len(condition), condition.text_mask
+        dtype = compute_dtype(mask.device, self.registers.dtype)
+        parts = [self.registers.expand(batch, -1, -1)]
         if self.rewards is not None:
-            parts.insert(1, self.rewards(condition.level, condition.known))
-        tokens = torch.cat(parts, dim=1)
-        always = condition.text_mask.new_ones(batch, tokens.shape[1] - condition.text_mask.shape[1])
-        return tokens, torch.cat([always, condition.text_mask], dim=1)
+            parts.append(self.rewards(condition.level, condition.known))
+        parts.append(self.text(condition.text))
+        tokens = torch.cat([part.to(dtype) for part in parts], dim=1)
+        always = mask.new_ones(batch, tokens.shape[1] - mask.shape[1])
+        return tokens, torch.cat([always, mask], dim=1).to(dtype)[:, None, :, None]
 
-    def _patches(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] -> [B, N, C p p]."""
-        if self.config.patch == 1:
-            return x.flatten(2).transpose(1, 2)
-        (rows, columns), p = self.config.grid, self.config.patch
-        return x.unflatten(3, (columns, p)).unflatten(2, (rows, p)).permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
-
-    def _picture(self, tokens: Tensor) -> Tensor:
-        """[B, N, C p p] -> [B, C, H, W]."""
-        (rows, columns), p = self.config.grid, self.config.patch
-        cells = tokens.unflatten(2, (-1, p, p)).unflatten(1, (rows, columns))
-        return cells.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+    @torch.no_grad()
+    def _start_at_zero(self) -> None:
+        """Every block starts as the identity and the first prediction is zero (adaLN-zero, Peebles and Xie 2023)."""
+        width = self.config.width
+        for layer in (self.modulation, self.patch_out):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        # Rows are (shift, scale, gate) twice a block, then (shift, scale): scales start at 1.
+        rows = self.modulation.bias.view(-1, width)
+        for i in range(self.config.depth):
+            rows[6 * i + 1] = rows[6 * i + 4] = 1.0
+        rows[-1] = 1.0
 
 
 class MixerBlock(nn.Module):
@@ -172,29 +162,40 @@ class MixerBlock(nn.Module):
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
-        self.attention = SelfAttention(config.width, config.heads)
+        self.attention = Attention(config.width, config.heads)
         self.feed_forward = FeedForward(config.width, config.feed_forward_ratio)
 
-    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        x = x + self.attention(rms_norm(x), bias)
-        return x + self.feed_forward(rms_norm(x))
+    def forward(self, x: Tensor, present: Tensor) -> Tensor:
+        x = x + self.attention(normalize(x), present=present)
+        return x + self.feed_forward(normalize(x))
 
 
 class Block(nn.Module):
-    """Self-attention, attention to the condition, feed-forward; time modulates the first and the last."""
+    """Attention to image and condition tokens, then feed-forward; both under time modulation."""
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
-        self.heads = config.heads
-        self.attention = SelfAttention(config.width, config.heads)
-        self.query = Matrix(config.width, config.width)
-        self.query_norm = HeadNorm(config.width // config.heads)
-        self.out = Matrix(config.width, config.width)
+        self.attention = Attention(config.width, config.heads)
         self.feed_forward = FeedForward(config.width, config.feed_forward_ratio, config.grid if config.local else None)
 
-    def forward(self, x: Tensor, modulation: tuple[Tensor, ...], keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, modulation: tuple[Tensor, ...], context: tuple[Tensor, Tensor], present: Tensor
+    ) -> Tensor:
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = modulation
-        x = x + gate_1.unsqueeze(1) * self.attention(modulate(rms_norm(x), shift_1, scale_1))
-        q = self.query_norm(split_heads(self.query(rms_norm(x)), self.heads))
-        x = x + self.out(merge_heads(attend(q, keys, values, bias)))
-        return x + gate_2.unsqueeze(1) * self.feed_forward(modulate(rms_norm(x), shift_2, scale_2))
+        attended = self.attention(torch.addcmul(shift_1, normalize(x), scale_1), context, present)
+        x = torch.addcmul(x, attended, gate_1)
+        return torch.addcmul(x, self.feed_forward(torch.addcmul(shift_2, normalize(x), scale_2)), gate_2)
+
+
+def patches(x: Tensor, size: int) -> Tensor:
+    """Latents [B, C, H, W] as tokens [B, N, C size size], row by row."""
+    if size == 1:
+        return x.flatten(2).transpose(1, 2)
+    cells = x.unflatten(3, (-1, size)).unflatten(2, (-1, size))
+    return cells.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+
+
+def picture(tokens: Tensor, grid: tuple[int, int], size: int) -> Tensor:
+    """The inverse of `patches`: [B, N, C size size] -> [B, C, H, W]."""
+    cells = tokens.unflatten(2, (-1, size, size)).unflatten(1, grid)
+    return cells.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)

@@ -1,4 +1,8 @@
-"""Building blocks shared by the backbones: normalization, attention and the feed-forward with optional locality."""
+"""Building blocks shared by the backbones: normalization, attention and the feed-forward with optional locality.
+
+Written for few and cheap operations: on a CPU core in bf16 the matrix products of a small model take half a step, so
+that every pass over the activations in between is worth saving (see docs/experiments/lab-learning.md).
+"""
 
 from __future__ import annotations
 
@@ -6,51 +10,38 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+_LARGEST_LOGIT = 70.0
+
 
 class Matrix(nn.Linear):
     """A linear map inside a block, the kind of weight that Muon treats as a matrix.
 
     Args:
-        in_features, out_features: as of `nn.Linear`.
-        bias: whether there is one.
+        in_features, out_features: as of `nn.Linear`; there is no bias.
         num_parts: how many independent maps are stacked along the output axis (3 for fused query, key and value), so
             that the optimizer can treat each on its own.
     """
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = False, num_parts: int = 1) -> None:
-        super().__init__(in_features, out_features, bias=bias)
+    def __init__(self, in_features: int, out_features: int, num_parts: int = 1) -> None:
+        super().__init__(in_features, out_features, bias=False)
         self.weight.muon_parts = num_parts  # type: ignore[attr-defined]
         nn.init.trunc_normal_(self.weight, std=in_features**-0.5)
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
 
 
-def rms_norm(x: Tensor) -> Tensor:
-    """x divided by the root mean square of its last axis."""
-    return F.rms_norm(x, (x.shape[-1],), eps=1e-6)
+def compute_dtype(device: torch.device, default: torch.dtype = torch.float32) -> torch.dtype:
+    """The autocast type where autocast is on, else `default`: the type in which activations travel."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.get_autocast_dtype(device.type)
+    return default
 
 
-def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """x [B, N, D] scaled by 1 + scale and shifted; shift and scale [B, D]."""
-    return torch.addcmul(shift.unsqueeze(1), x, 1 + scale.unsqueeze(1))
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Attention of q [B, H, N, d] over k, v [B, H, M, d]; bias is added to the logits.
-
-    On the CPU it is two matrix products and a softmax: the backward pass of the fused kernel is several times slower
-    there in bf16 at a few dozen tokens.
-    """
-    if q.is_cuda:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=None if bias is None else bias.to(q.dtype))
-    logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
-    if bias is not None:
-        logits = logits + bias.to(logits.dtype)
-    return logits.softmax(-1) @ v
+def normalize(x: Tensor) -> Tensor:
+    """x with mean 0 and variance 1 along its last axis; gains belong to the maps around it."""
+    return F.layer_norm(x, (x.shape[-1],), eps=1e-6).to(x.dtype)
 
 
 def split_heads(x: Tensor, num_heads: int) -> Tensor:
-    """[B, N, D] -> [B, H, N, D / H]."""
+    """[B, N, H d] -> [B, H, N, d]."""
     return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)
 
 
@@ -59,31 +50,66 @@ def merge_heads(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(2)
 
 
-class SelfAttention(nn.Module):
-    """Attention of tokens among themselves, with normalized queries and keys."""
+def attend(q: Tensor, k: Tensor, v: Tensor, present: Tensor | None = None) -> Tensor:
+    """Attention of q [B, H, N, d] over k, v [B, H, M, d] with logits q k^T (the scale is part of q).
+
+    Args:
+        q: queries whose logits stay below 70 in absolute value, as `QueryKeyNorm` makes them.
+        k, v: keys and values; values must be 0 where a key is absent.
+        present: [B, 1, M, 1], 1 where there is a key and 0 where not; None where all are.
+
+    On the CPU the bounded logits are exponentiated without looking for their maximum, and a column of ones behind the
+    values collects the denominator: two matrix products and one exponential. There, the backward pass of the fused
+    kernel and the softmax are several times slower in bf16 at a few dozen tokens. Absent keys need no mask that way:
+    they add 0 to numerator and denominator.
+    """
+    if q.is_cuda:
+        mask = None if present is None else present.transpose(2, 3).bool()
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
+    column = v.new_ones(()) if present is None else present
+    sums = (q @ k.transpose(-1, -2)).exp() @ torch.cat([v, column.expand(*v.shape[:-1], 1)], dim=-1)
+    return sums[..., :-1] / sums[..., -1:]
+
+
+class QueryKeyNorm(nn.Module):
+    """Normalizes each head of queries and keys and gives the queries a learned scale per head, which bounds logits."""
+
+    def __init__(self, num_heads: int, head_width: int) -> None:
+        super().__init__()
+        self.num_heads, self.head_width = num_heads, head_width
+        self.scale = nn.Parameter(torch.full((num_heads, 1, 1), head_width**-0.5))
+
+    def forward(self, queries_and_keys: Tensor) -> tuple[Tensor, Tensor]:
+        """q, k [B, H, N, d] of the fused projection [B, N, 2 H d]."""
+        heads = normalize(split_heads(queries_and_keys, 2 * self.num_heads))
+        # |q k| <= d scale for normalized vectors.
+        scale = self.scale.clamp(max=_LARGEST_LOGIT / self.head_width).to(heads.dtype)
+        return heads[:, : self.num_heads] * scale, heads[:, self.num_heads :]
+
+
+class Attention(nn.Module):
+    """Attention of tokens among themselves and, where given, to a context, under one softmax."""
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
-        self.num_heads = num_heads
+        self.width, self.num_heads = width, num_heads
         self.qkv = Matrix(width, 3 * width, num_parts=3)
+        self.norm = QueryKeyNorm(num_heads, width // num_heads)
         self.out = Matrix(width, width)
-        self.query_norm = HeadNorm(width // num_heads)
-        self.key_norm = HeadNorm(width // num_heads)
 
-    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        q, k, v = (split_heads(part, self.num_heads) for part in self.qkv(x).chunk(3, dim=-1))
-        return self.out(merge_heads(attend(self.query_norm(q), self.key_norm(k), v, bias)))
+    def forward(self, x: Tensor, context: tuple[Tensor, Tensor] | None = None, present: Tensor | None = None) -> Tensor:
+        """x [B, N, D]; context keys and values [B, H, M, d]; present [B, 1, N + M, 1], or [B, 1, N, 1] without context.
 
-
-class HeadNorm(nn.Module):
-    """Root-mean-square normalization of each head with a learned gain (QK-norm): keeps logits bounded."""
-
-    def __init__(self, head_width: int) -> None:
-        super().__init__()
-        self.gain = nn.Parameter(torch.ones(head_width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return rms_norm(x) * self.gain.to(x.dtype)
+        Without a context, `present` masks the tokens themselves.
+        """
+        queries_and_keys, v = self.qkv(x).split([2 * self.width, self.width], dim=-1)
+        q, k = self.norm(queries_and_keys)
+        v = split_heads(v, self.num_heads)
+        if context is not None:
+            k, v = torch.cat([k, context[0]], dim=2), torch.cat([v, context[1]], dim=2)
+        elif present is not None:
+            v = v * present
+        return self.out(merge_heads(attend(q, k, v, present)))
 
 
 class FeedForward(nn.Module):
@@ -98,15 +124,16 @@ class FeedForward(nn.Module):
     def __init__(self, width: int, ratio: float, grid: tuple[int, int] | None = None) -> None:
         super().__init__()
         hidden = int(width * ratio)
-        self.up = Matrix(width, hidden, bias=True)
-        self.down = Matrix(hidden, width, bias=True)
+        self.up = Matrix(width, hidden)
         self.local = GridConv(hidden, grid) if grid else None
+        self.down = Matrix(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.up(x)
         if self.local is not None:
             hidden = hidden + self.local(hidden)
-        return self.down(F.gelu(hidden, approximate="tanh"))
+        # The exact GELU: the tanh approximation is six times slower on the CPU in bf16.
+        return self.down(F.gelu(hidden))
 
 
 class GridConv(nn.Module):
@@ -119,5 +146,5 @@ class GridConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         picture = x.unflatten(1, self.grid).permute(0, 3, 1, 2)  # channels last in memory, no copy
-        out = F.conv2d(picture, self.weight.to(x.dtype), padding=1, groups=x.shape[-1])
+        out = F.conv2d(picture, self.weight, padding=1, groups=x.shape[-1])
         return out.permute(0, 2, 3, 1).flatten(1, 2)
