@@ -7,6 +7,7 @@ with a warning, and training never starts from scratch in silence. Everything is
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from openmiro.core.artifact import read_json, sha256_file, write_json, write_text
 from openmiro.core.config import Config
-from openmiro.core.errors import CheckpointError, DamagedFileError, DataError
+from openmiro.core.errors import CheckpointError, DamagedFileError, DataError, DiskFullError
 from openmiro.train.trees import copy_to_cpu, flatten, unflatten
 
 CHECKPOINTS = "checkpoints"
@@ -88,8 +89,13 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, write_extras: WriteExtras
         temporary.mkdir(parents=True)
         try:
             _write(temporary, checkpoint, write_extras)
-        except BaseException:
+        except BaseException as error:
             shutil.rmtree(temporary, ignore_errors=True)
+            if _is_disk_full(error):
+                raise DiskFullError(
+                    f"no space left while writing {final}. Earlier checkpoints are intact: free some space and run the"
+                    " same command again."
+                ) from error
             raise
         shutil.rmtree(final, ignore_errors=True)  # damaged: an intact one is not written again
         temporary.rename(final)
@@ -152,9 +158,11 @@ def check_checkpoint(folder: Path) -> None:
     digests = read_json(folder / COMPLETE)
     if not isinstance(digests, dict) or not digests:
         raise DamagedFileError(f"{folder / COMPLETE} is damaged.")
+    # Only files found by looking are opened, so that no name in COMPLETE can lead out of the folder.
+    present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
     for name, digest in digests.items():
         path = folder / name
-        if not path.is_file():
+        if name not in present:
             raise DamagedFileError(f"{path} is missing.")
         if sha256_file(path) != digest:
             raise DamagedFileError(f"{path} is damaged: its checksum differs from {COMPLETE}.")
@@ -194,6 +202,14 @@ def _write(folder: Path, checkpoint: Checkpoint, write_extras: WriteExtras) -> N
     write_json(folder / COMPLETE, {p.relative_to(folder).as_posix(): sha256_file(p) for p in files})
     for inner in sorted({p.parent for p in files} | {folder}):
         _sync_folder(inner)
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    # safetensors reports the system's error as text only
+    codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return isinstance(error, SafetensorError) and any(f"os error {code}" in str(error) for code in codes)
 
 
 def _save(path: Path, tensors: dict[str, Tensor]) -> None:

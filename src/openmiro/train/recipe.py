@@ -165,8 +165,8 @@ class Recipe(Config):
     rewards: tuple[str, ...] = ()
     model: dict[str, Any] = {"kind": "dit"}
     time: TimeDistribution = Field(default=LogitNormalTime(), discriminator="kind")
-    optimizer: OptimizerSettings = Field(default_factory=OptimizerSettings)
-    schedule: ScheduleSettings = Field(default_factory=ScheduleSettings)
+    optimizer: OptimizerSettings = OptimizerSettings.parse({})
+    schedule: ScheduleSettings = ScheduleSettings.parse({})
     dropout: DropoutSettings = DropoutSettings()
     ema: EmaSettings = EmaSettings()
     precision: Literal["auto", "fp32", "bf16"] = "auto"

@@ -1,0 +1,86 @@
+import pytest
+import torch
+from openmiro.core.errors import CheckpointError, ProvenanceError
+from openmiro.train.recipe import load_recipe
+from openmiro.train.runs import (
+    check_same_data,
+    check_same_recipe,
+    claim,
+    current_environment,
+    read_environment,
+    recipe_fingerprint,
+)
+
+RECIPE = load_recipe("lab-miro", ["data.dataset=somewhere"])
+
+
+@pytest.fixture
+def run(tmp_path):
+    claim(tmp_path, RECIPE, current_environment("data-1", RECIPE, "fp32", torch.device("cpu")))
+    return tmp_path
+
+
+def changed(*overrides):
+    return load_recipe("lab-miro", ["data.dataset=somewhere", *overrides])
+
+
+def test_a_new_folder_belongs_to_nobody(tmp_path):
+    check_same_recipe(tmp_path / "new", RECIPE)
+    assert read_environment(tmp_path / "new") is None
+
+
+def test_the_environment_is_kept(run):
+    environment = read_environment(run)
+    assert environment is not None
+    assert (environment.data, environment.precision, environment.device) == ("data-1", "fp32", "cpu")
+    assert environment.threads == torch.get_num_threads()
+    assert environment.versions["torch"] == torch.__version__
+
+
+@pytest.mark.parametrize(
+    "free",
+    [
+        "num_data_workers=3",
+        "threads=1",
+        "log.every_steps=1",
+        "checkpoint.keep=9",
+        "data.dataset=elsewhere",
+        "sampling.default.guidance_scale=9",
+        "gradient_accumulation=2",
+        "compile=true",
+    ],
+)
+def test_what_does_not_decide_the_computation_may_change(run, free):
+    check_same_recipe(run, changed(free))
+    assert recipe_fingerprint(changed(free)) == recipe_fingerprint(RECIPE)
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ("seed=5", "seed (0 there, 5 asked for)"),
+        ("optimizer.learning_rate=1e-4", "optimizer.learning_rate"),
+        ("model.depth=2", "model.depth"),
+        ("model.new=2", "model.new (None there, 2 asked for)"),
+        ("images=64", "images"),
+        ("data.synthetic_share=0.5", "data.synthetic_share"),
+    ],
+)
+def test_a_folder_of_another_recipe_names_the_keys(run, change, key):
+    with pytest.raises(CheckpointError) as caught:
+        check_same_recipe(run, changed(change))
+    assert key in str(caught.value)
+    assert recipe_fingerprint(changed(change)) != recipe_fingerprint(RECIPE)
+
+
+def test_every_differing_key_is_named(run):
+    with pytest.raises(CheckpointError, match=r"batch_size .*; seed"):
+        check_same_recipe(run, changed("seed=5", "batch_size=32"))
+
+
+def test_a_folder_of_other_data(run):
+    environment = read_environment(run)
+    assert environment is not None
+    check_same_data(run, environment, "data-1")
+    with pytest.raises(ProvenanceError, match=r"somewhere.*data-1.*data-2"):
+        check_same_data(run, environment, "data-2")
