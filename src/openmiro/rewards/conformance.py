@@ -96,7 +96,7 @@ def _check_spec(subject: _Subject) -> Iterator[str]:
     if not _NAME.fullmatch(spec.name):
         yield f"spec.name '{spec.name}' must be letters, digits, '_', '-', '.' (it names a folder)"
     if spec.low is not None and spec.high is not None and not spec.low < spec.high:
-        yield f"spec.low {spec.low} must be below spec.high {spec.high}"
+        yield f"spec.low {spec.low:g} must be below spec.high {spec.high:g}"
     if not spec.version:
         yield "spec.version must not be empty: it tells scores of different versions apart"
 
