@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from openmiro.core.artifact import atomic_path
+from openmiro.core.errors import ConfigError
 from openmiro.core.seeds import normal
 from openmiro.core.types import Condition, ImageCodec, TextEncoder
 from openmiro.flow.guidance import guided_velocity, joint_guidance, reward_guidance, text_guidance
@@ -52,14 +53,16 @@ class SampleGrid:
 
     def draw(self, session: Session) -> list[Image.Image]:
         """One picture per prompt from the denoiser's current weights."""
-        denoiser, device = session.denoiser, session.device
-        condition = _encode(session.text_encoder, self.settings.prompts, len(self.names)).to(device)
+        denoiser, device, origin = session.denoiser, session.device, session.origin
+        if origin.codec is None or origin.text_encoder is None:
+            raise ConfigError("samples.every_images needs data with a codec and a text encoder: set it to 0")
+        condition = _encode(origin.text_encoder, self.settings.prompts, len(self.names)).to(device)
         branches = _branches(condition, self.preset, self.names)
         count = range(len(self.settings.prompts))
         noise = normal(self.seed, "sample grid", list(count), denoiser.latent_shape).to(device)
         grid = time_grid(self.settings.num_steps)
         latents = solve(self.preset.solver, guided_velocity(denoiser, branches), noise, grid)
-        return _pictures(session.codec, latents)
+        return _pictures(origin.codec, latents)
 
     def _write(self, session: Session, pictures: list[Image.Image]) -> None:
         path = session.run / "samples" / f"step-{session.step:06d}.png"

@@ -16,6 +16,7 @@ from openmiro.core.errors import InterruptedTrainingError
 from openmiro.core.progress import progress
 from openmiro.core.seeds import stream_key
 from openmiro.core.types import LatentBatch
+from openmiro.train.dataset_source import open_dataset
 from openmiro.train.distributed import process_group
 from openmiro.train.hooks import Hook, SampleGrid, is_due
 from openmiro.train.monitor import StepRecord
@@ -24,6 +25,7 @@ from openmiro.train.precision import autocast
 from openmiro.train.recipe import Recipe
 from openmiro.train.session import Session, default_device, open_session
 from openmiro.train.signals import StopRequest
+from openmiro.train.source import SampleSource
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,12 @@ class TrainResult:
 
 
 def train(
-    recipe: Recipe, out: Path, *, device: torch.device | str | None = None, hooks: Sequence[Hook] = ()
+    recipe: Recipe,
+    out: Path,
+    *,
+    source: SampleSource | None = None,
+    device: torch.device | str | None = None,
+    hooks: Sequence[Hook] = (),
 ) -> TrainResult:
     """Trains a recipe in a run folder, or goes on with it exactly where its newest checkpoint is.
 
@@ -73,6 +80,7 @@ def train(
     Args:
         recipe: what to train, its dataset included.
         out: the run folder.
+        source: samples from elsewhere than the recipe's dataset, such as `RandomSource`.
         device: default: the accelerator where there is one.
         hooks: called after every step, besides the sample grid that the recipe asks for.
 
@@ -84,7 +92,7 @@ def train(
     begun = time.perf_counter()
     with process_group() as group, StopRequest() as stop:
         target = torch.device(device) if device is not None else default_device(group)
-        with open_session(recipe, Path(out), group, target) as session:
+        with open_session(recipe, source or open_dataset(recipe), Path(out), group, target) as session:
             first = session.step
             grid = [SampleGrid(recipe)] if recipe.samples.every_images else []
             checkpoint = _run(session, [*grid, *hooks], stop)
@@ -101,7 +109,7 @@ def train(
 
 def _run(session: Session, hooks: Sequence[Hook], stop: StopRequest) -> Path:
     recipe, batch_size, last = session.recipe, session.recipe.batch_size, session.recipe.num_steps
-    batches = session.feed.batches(session.step, last, session.group, session.device)
+    batches = session.feed.from_step(session.step, session.device)
     bar = progress(recipe.name, last * batch_size, "images", done=session.images)
     checkpoint = session.run / "checkpoints" / f"step-{session.step:06d}"
     session.forward.train()

@@ -16,18 +16,19 @@ from openmiro.core.artifact import write_json
 from openmiro.core.errors import CheckpointError, ConfigError
 from openmiro.core.log import RunLog
 from openmiro.core.seeds import stream_key
-from openmiro.core.types import Denoiser, ImageCodec, LatentBatch, TextEncoder
+from openmiro.core.types import Denoiser, LatentBatch
 from openmiro.models.factory import build_denoiser
 from openmiro.train import runs
 from openmiro.train.checkpoint import Checkpoint, Progress, load_latest, save_checkpoint
 from openmiro.train.distributed import Group
 from openmiro.train.ema import Ema
-from openmiro.train.feed import Feed, open_feed
+from openmiro.train.feed import Feed, open_share
 from openmiro.train.loss import flow_matching_loss
 from openmiro.train.monitor import Monitor
 from openmiro.train.optim import build_optimizer
-from openmiro.train.precision import Precision, autocast, resolve_precision
+from openmiro.train.precision import Precision, resolve_precision
 from openmiro.train.recipe import Recipe
+from openmiro.train.source import Origin, SampleSource
 
 
 class StepModule(nn.Module):
@@ -48,8 +49,8 @@ class Session:
 
     Attributes:
         recipe, run, group, device, precision: what, where, with whom, on what, in which arithmetic.
-        feed: makes the batch of any step.
-        codec, text_encoder: the dataset's, for pictures and for the checkpoint.
+        feed: makes this process's batch of any step.
+        origin: codec, text encoder and levels of the data, for pictures and for checkpoints.
         denoiser: the bare network; `forward` is it under DDP and compilation.
         optimizer, ema: follow the denoiser.
         log, monitor: metrics.
@@ -61,8 +62,7 @@ class Session:
     device: torch.device
     precision: Precision
     feed: Feed
-    codec: ImageCodec
-    text_encoder: TextEncoder
+    origin: Origin
     denoiser: Any
     forward: nn.Module
     optimizer: torch.optim.Optimizer
@@ -91,7 +91,7 @@ class Session:
             step=self.step,
             images=self.images,
             recipe=runs.recipe_fingerprint(self.recipe),
-            data=self.feed.fingerprint,
+            data=self.feed.source.fingerprint,
             precision=self.precision,
             world_size=self.group.world_size,
         )
@@ -99,21 +99,27 @@ class Session:
 
     def _write_extras(self, folder: Path) -> None:
         """What sampling needs besides the weights."""
-        write_json(folder / "model.json", {
-            "denoiser": self.denoiser.config.dump(),
-            "rewards": self.feed.rewards.dump(),
-            "resolution": self.feed.resolution,
-            "sampling": self.recipe.sampling.dump(),
-        })  # fmt: skip
+        origin = self.origin
         (folder / "recipe.yaml").write_text(self.recipe.to_yaml(), encoding="utf-8")
-        if self.feed.levels is not None:
-            self.feed.levels.save(folder / "levels.json")
-        self.codec.save(folder / "codec")
-        self.text_encoder.save(folder / "text_encoder")
+        description = {
+            "denoiser": self.denoiser.config.dump(),
+            "rewards": origin.rewards.dump(),
+            "resolution": origin.resolution,
+            "sampling": self.recipe.sampling.dump(),
+        }
+        write_json(folder / "model.json", description)
+        if origin.levels is not None:
+            origin.levels.save(folder / "levels.json")
+        if origin.codec is not None:
+            origin.codec.save(folder / "codec")
+        if origin.text_encoder is not None:
+            origin.text_encoder.save(folder / "text_encoder")
 
 
 @contextmanager
-def open_session(recipe: Recipe, run: Path, group: Group, device: torch.device) -> Iterator[Session]:
+def open_session(
+    recipe: Recipe, source: SampleSource, run: Path, group: Group, device: torch.device
+) -> Iterator[Session]:
     """Puts a run together: new, or where its newest intact checkpoint left it.
 
     Raises:
@@ -123,15 +129,14 @@ def open_session(recipe: Recipe, run: Path, group: Group, device: torch.device) 
     """
     _check_divisible(recipe, group)
     runs.check_same_recipe(run, recipe)
-    feed = open_feed(recipe)
     environment = runs.read_environment(run)
     if environment is not None:
-        runs.check_same_data(run, environment, feed.fingerprint)
+        runs.check_same_data(run, environment, source.fingerprint)
     precision = environment.precision if environment else resolve_precision(recipe.precision, device)
     with _threads(recipe, environment), torch.random.fork_rng(_accelerators(device)):
         if environment is None:
-            environment = runs.current_environment(feed.fingerprint, recipe, precision, device)
-        denoiser = _build(recipe, feed).to(device)
+            environment = runs.current_environment(source.fingerprint, recipe, precision, device)
+        denoiser = _build(recipe, source).to(device)
         optimizer, ema = build_optimizer(denoiser, recipe.optimizer), Ema(denoiser, recipe.ema)
         checkpoint = load_latest(run)
         step = _restore(checkpoint, denoiser, optimizer, ema) if checkpoint else 0
@@ -146,9 +151,8 @@ def open_session(recipe: Recipe, run: Path, group: Group, device: torch.device) 
                 group=group,
                 device=device,
                 precision=precision,
-                feed=feed,
-                codec=feed.load_codec(),
-                text_encoder=feed.load_text_encoder(),
+                feed=open_share(recipe, source, group),
+                origin=source.origin(),
                 denoiser=denoiser,
                 forward=_wrap(denoiser, recipe, group, device),
                 optimizer=optimizer,
@@ -173,9 +177,9 @@ def _check_divisible(recipe: Recipe, group: Group) -> None:
         )
 
 
-def _build(recipe: Recipe, feed: Feed) -> Any:
+def _build(recipe: Recipe, source: SampleSource) -> Any:
     torch.manual_seed(stream_key(recipe.seed, "initial weights") >> 1)
-    return build_denoiser({**recipe.model, **feed.model_inputs()})
+    return build_denoiser({**recipe.model, **source.model_inputs})
 
 
 def _wrap(denoiser: Any, recipe: Recipe, group: Group, device: torch.device) -> nn.Module:
@@ -219,6 +223,3 @@ def _threads(recipe: Recipe, environment: runs.Environment | None) -> Iterator[N
 
 def _accelerators(device: torch.device) -> list[int]:
     return [device.index or 0] if device.type == "cuda" else []
-
-
-__all__ = ["Session", "StepModule", "autocast", "default_device", "open_session"]
