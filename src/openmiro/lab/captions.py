@@ -155,7 +155,7 @@ def _original_claim(scene: Scene, rng: np.random.Generator, settings: LabSetting
     if scene.tag in (Tag.COUNTING, Tag.POSITION) and rng.random() < 0.5:
         claim = full_claim(scene)
     if u < settings.wrong_captions:
-        return _with_wrong_attribute(claim, scene, rng, settings), CaptionStatus.WRONG_ATTRIBUTE
+        return with_wrong_attribute(claim, scene, rng, settings), CaptionStatus.WRONG_ATTRIBUTE
     if u < settings.wrong_captions + settings.partial_captions:
         return _part(claim, rng), CaptionStatus.PARTIAL
     return claim, CaptionStatus.CORRECT
@@ -169,7 +169,8 @@ def _part(claim: Claim, rng: np.random.Generator) -> Claim:
     return Claim((kept,))
 
 
-def _with_wrong_attribute(claim: Claim, scene: Scene, rng: np.random.Generator, settings: LabSettings) -> Claim:
+def with_wrong_attribute(claim: Claim, scene: Scene, rng: np.random.Generator, settings: LabSettings) -> Claim:
+    """The claim with one shape, color, count or relation that is not the scene's."""
     which = int(rng.integers(len(claim.mentions)))
     mention = claim.mentions[which]
     present = {o.kind for o in scene.objects}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -25,7 +25,15 @@ from openmiro.core.config import Config
 from openmiro.core.errors import MissingFileError
 from openmiro.core.progress import progress
 from openmiro.core.seeds import numpy_generator
-from openmiro.lab.captions import words_of
+from openmiro.lab.captions import (
+    OPPOSITE,
+    Claim,
+    flipped,
+    full_claim,
+    short_wording,
+    with_wrong_attribute,
+    words_of,
+)
 from openmiro.lab.scenes import REFERENCE_WIDTH, LabSettings, render_array
 from openmiro.lab.shards import sample_pair
 
@@ -133,12 +141,24 @@ class TrainingSettings(Config):
 
 
 class TrainingLog(Config):
-    """What came out: `accuracy` is how often the right caption beats one of another scene, on clean held-out pairs."""
+    """What came out.
+
+    Attributes:
+        loss: mean of the last 100 steps.
+        temperature: factor on the cosines that the loss learned.
+        other_scene: how often the right caption beats that of another scene, on clean held-out pairs.
+        wrong_attribute: likewise against the same caption with one shape, color or count changed.
+        wrong_relation: likewise with the relation turned round.
+        wrong_binding: likewise with the two objects' colors exchanged; 0.5 is chance.
+    """
 
     settings: TrainingSettings
     loss: float
     temperature: float
-    accuracy: float
+    other_scene: float
+    wrong_attribute: float
+    wrong_relation: float
+    wrong_binding: float
 
 
 def train(settings: TrainingSettings, folder: Path) -> TrainingLog:
@@ -176,8 +196,8 @@ def train(settings: TrainingSettings, folder: Path) -> TrainingLog:
     log = TrainingLog(
         settings=settings,
         loss=round(float(np.mean(recent)), 4),
-        temperature=round(float(log_scale.exp()), 3),
-        accuracy=round(pair_accuracy(load_towers(folder), settings.seed + 1), 4),
+        temperature=round(log_scale.exp().item(), 3),
+        **choice_accuracies(load_towers(folder), settings.seed + 1),
     )
     write_json((folder / WEIGHTS_NAME).with_suffix(".json"), log.dump())
     return log
@@ -194,16 +214,37 @@ def _pixels(arrays: Sequence[np.ndarray]) -> Tensor:
 
 
 @torch.no_grad()
-def pair_accuracy(towers: Towers, seed: int, num_pairs: int = 1000) -> float:
-    """How often a picture is nearer to its own correct short caption than to the next scene's (a different one)."""
+def choice_accuracies(towers: Towers, seed: int, num_pairs: int = 1500) -> dict[str, float]:
+    """How often clean held-out pictures are nearer to their own caption than to a false one (see `TrainingLog`)."""
     world = LabSettings(degraded=0)
-    pairs = [sample_pair(i, seed, world) for i in range(num_pairs)]
-    images = towers.image(_pixels([render_array(p.scene, IMAGE_SIDE) for p in pairs]).double())
-    texts = [p.captions.short_synthetic for p in pairs]
-    own = (images * towers.text(texts)).sum(-1)
-    other = (images * towers.text(texts[1:] + texts[:1])).sum(-1)
-    differs = torch.tensor([a != b for a, b in zip(texts, texts[1:] + texts[:1], strict=True)])
-    return float((own > other)[differs].double().mean())
+    rng = numpy_generator(seed, "lab/contrastive/false-captions")
+    scenes = [sample_pair(i, seed, world).scene for i in range(num_pairs)]
+    images = towers.image(_pixels([render_array(s, IMAGE_SIDE) for s in scenes]).double())
+    claims = [full_claim(s) for s in scenes]
+    changed = [with_wrong_attribute(c, s, rng, world) for c, s in zip(claims, scenes, strict=True)]
+    pairs = [len(c.mentions) == 2 for c in claims]
+    rivals = {
+        "other_scene": [(c, True) for c in claims[1:] + claims[:1]],
+        "wrong_attribute": [(w, w.relation == c.relation) for w, c in zip(changed, claims, strict=True)],
+        "wrong_relation": [(_turned(c) if p else c, p) for c, p in zip(claims, pairs, strict=True)],
+        "wrong_binding": [(_exchanged(c) if p else c, p) for c, p in zip(claims, pairs, strict=True)],
+    }
+    own = (images * towers.text([short_wording(c) for c in claims])).sum(-1)
+    accuracies = {}
+    for name, rival in rivals.items():
+        other = (images * towers.text([short_wording(r) for r, _ in rival])).sum(-1)
+        counts = torch.tensor([use and r not in (c, flipped(c)) for (r, use), c in zip(rival, claims, strict=True)])
+        accuracies[name] = round((own > other)[counts].double().mean().item(), 4)
+    return accuracies
+
+
+def _turned(claim: Claim) -> Claim:
+    return replace(claim, relation=OPPOSITE[claim.relation] if claim.relation else None)
+
+
+def _exchanged(claim: Claim) -> Claim:
+    first, second = claim.mentions
+    return replace(claim, mentions=(replace(first, color=second.color), replace(second, color=first.color)))
 
 
 def main() -> None:

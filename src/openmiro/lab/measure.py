@@ -38,7 +38,9 @@ class Measurement:
 
 
 def measure(image: Image.Image) -> Measurement:
-    """Measures an RGB picture of any size."""
+    """Measures a picture of any size; other modes than RGB are converted."""
+    if image.mode != "RGB":
+        image = image.convert("RGB")
     return _measure(image.tobytes(), image.size)
 
 

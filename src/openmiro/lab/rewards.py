@@ -135,6 +135,8 @@ class Similarity:
 
     def preprocess(self, image: Image.Image) -> Tensor:
         """float32 [3, 24, 24] in [-1, 1] of an RGB picture of any size."""
+        if image.mode != "RGB":
+            image = image.convert("RGB")
         if image.size != (IMAGE_SIDE, IMAGE_SIDE):
             image = image.resize((IMAGE_SIDE, IMAGE_SIDE), Image.Resampling.BOX)
         return torch.from_numpy(np.asarray(image, dtype=np.float32).transpose(2, 0, 1) / 127.5 - 1)

@@ -32,14 +32,23 @@ def verify(image: Image.Image, spec: Spec) -> bool:
 
 
 def has_requested_color(image: Image.Image, spec: Spec) -> bool:
-    """Whether the picture shows an object of a color that the specification names, whatever its shape."""
-    wanted = {m.color for m in spec.claim.mentions if m.color}
-    return any(d.color in wanted for d in find(image))
+    """Whether the largest colored region of the picture has a color that the specification names."""
+    return has_color(detect(np.asarray(image.convert("RGB"))), spec)
+
+
+def has_color(regions: list[DetectedShape], spec: Spec) -> bool:
+    """`has_requested_color` of regions already found, largest first."""
+    return bool(regions) and regions[0].color in {m.color for m in spec.claim.mentions if m.color}
 
 
 def find(image: Image.Image) -> list[DetectedShape]:
     """The objects in a picture that count."""
-    return [d for d in detect(np.asarray(image.convert("RGB"))) if d.confidence >= MIN_CONFIDENCE]
+    return sure(detect(np.asarray(image.convert("RGB"))))
+
+
+def sure(regions: list[DetectedShape]) -> list[DetectedShape]:
+    """Those that look enough like an object to count."""
+    return [d for d in regions if d.confidence >= MIN_CONFIDENCE]
 
 
 def meets(found: list[DetectedShape], spec: Spec) -> bool:
