@@ -96,15 +96,18 @@ class Refinement:
     def __post_init__(self) -> None:
         self.cells = np.unique(np.asarray(self.cells, np.int64))
         self.counts = np.zeros(len(self.cells) << 16, np.int64)
+        self._is_wanted = np.zeros(_NUM_CELLS, bool)
+        self._is_wanted[self.cells] = True
         self._row_of_cell = np.full(_NUM_CELLS, -1, np.int64)
         self._row_of_cell[self.cells] = np.arange(len(self.cells)) << 16
 
     def update(self, values: NDArray[np.floating]) -> Refinement:
         """Counts more values; those outside the cells are passed over. Returns itself."""
         for bits in _chunked_bits(values):
-            rows = self._row_of_cell[bits >> 16]
-            inside = rows >= 0
-            np.add.at(self.counts, rows[inside] | (bits[inside] & _LOW_BITS), 1)
+            inside = bits[self._is_wanted[bits >> 16]]
+            places = self._row_of_cell[inside >> 16]
+            places |= inside & _LOW_BITS
+            np.add.at(self.counts, places, 1)
         return self
 
     def merge(self, other: Refinement) -> Refinement:
