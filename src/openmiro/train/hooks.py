@@ -10,13 +10,14 @@ from PIL import Image
 
 from openmiro.core.artifact import atomic_path
 from openmiro.core.errors import ConfigError
+from openmiro.core.presets import SamplingPreset
 from openmiro.core.seeds import normal
 from openmiro.core.types import Condition, ImageCodec, TextEncoder
-from openmiro.flow.guidance import guided_velocity, joint_guidance, reward_guidance, text_guidance
+from openmiro.flow.guidance import Branch, Interval, guided_velocity, joint_guidance, reward_guidance, text_guidance
 from openmiro.flow.solvers import solve, time_grid
 from openmiro.rewards.base import score_pairs
 from openmiro.rewards.catalog import load_reward
-from openmiro.train.recipe import Recipe, SamplingPreset
+from openmiro.train.recipe import Recipe
 
 if TYPE_CHECKING:
     from openmiro.train.session import Session
@@ -61,7 +62,8 @@ class SampleGrid:
         count = range(len(self.settings.prompts))
         noise = normal(self.seed, "sample grid", list(count), denoiser.latent_shape).to(device)
         grid = time_grid(self.settings.num_steps)
-        latents = solve(self.preset.solver, guided_velocity(denoiser, branches), noise, grid)
+        interval = Interval(*(self.preset.guidance_interval or ()))
+        latents = solve(self.preset.solver, guided_velocity(denoiser, branches, interval), noise, grid)
         return _pictures(origin.codec, latents)
 
     def _write(self, session: Session, pictures: list[Image.Image]) -> None:
@@ -102,7 +104,7 @@ def _encode(encoder: TextEncoder, prompts: tuple[str, ...], num_rewards: int) ->
     return Condition(text, mask, unknown, unknown.bool())
 
 
-def _branches(condition: Condition, preset: SamplingPreset, names: tuple[str, ...]):
+def _branches(condition: Condition, preset: SamplingPreset, names: tuple[str, ...]) -> list[Branch]:
     target, avoid = _with_levels(condition, preset.targets, names), _with_levels(condition, preset.avoid, names)
     if preset.guidance == "text" or not names:
         return text_guidance(target, preset.guidance_scale)

@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from openmiro.core.config import Config, apply_overrides, merge, read_yaml
 from openmiro.core.errors import ConfigError, MissingFileError, UnknownNameError
+from openmiro.core.presets import SamplingSettings
 from openmiro.flow.path import LogitNormalTime, TimeDistribution
 from openmiro.train.optim import OptimizerSettings, ScheduleSettings
 
@@ -99,44 +100,6 @@ class SampleSettings(Config):
         if self.every_images and not self.prompts:
             raise ValueError("samples.every_images is set, but samples.prompts is empty")
         return self
-
-
-class SamplingPreset(Config):
-    """Defaults of a sampling call; they travel with the checkpoint in model.json.
-
-    Attributes:
-        targets, avoid: levels in [0, 1] by reward; unnamed rewards are unknown. ``null`` takes out a reward that the
-            extended recipe names.
-        guidance: which guidance; "auto" lets the pipeline choose by what the model was trained on.
-        guidance_scale: 1 is off.
-    """
-
-    targets: dict[str, float] = {}
-    avoid: dict[str, float] = {}
-    guidance: Literal["auto", "text", "reward", "joint"] = "auto"
-    guidance_scale: float = 1.0
-    num_steps: int = Field(default=30, ge=1)
-    solver: str = "heun"
-
-    @field_validator("targets", "avoid", mode="before")
-    @classmethod
-    def _without_null(cls, value: Any) -> Any:
-        return {k: v for k, v in value.items() if v is not None} if isinstance(value, Mapping) else value
-
-    @field_validator("targets", "avoid")
-    @classmethod
-    def _levels(cls, value: dict[str, float]) -> dict[str, float]:
-        for name, level in value.items():
-            if not 0 <= level <= 1:
-                raise ValueError(f"the level of '{name}' must lie in [0, 1]")
-        return value
-
-
-class SamplingSettings(Config):
-    """The default preset and named others."""
-
-    default: SamplingPreset = SamplingPreset()
-    presets: dict[str, SamplingPreset] = {}
 
 
 class Recipe(Config):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from openmiro.core.artifact import sha256_file
 from openmiro.core.errors import CheckpointError, DamagedFileError
 from openmiro.train.checkpoint import (

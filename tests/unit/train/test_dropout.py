@@ -3,6 +3,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from openmiro.core.types import Condition
 from openmiro.train.dropout import condition_dropout
 from openmiro.train.recipe import DropoutSettings

@@ -1,8 +1,9 @@
 import pytest
 import torch
+from torch import nn
+
 from openmiro.train.ema import Ema
 from openmiro.train.recipe import EmaSettings
-from torch import nn
 
 
 def scalar(value):
@@ -46,7 +47,7 @@ def test_applied_puts_the_average_in_and_the_weights_back_bit_for_bit():
     ema.update(5, 5)
     before = {k: v.clone() for k, v in module.state_dict().items()}
     averaged = {k: v.clone() for k, v in ema.state_dict().items()}
-    with pytest.raises(RuntimeError, match="inside"), ema.applied():  # noqa: PT012
+    with pytest.raises(RuntimeError, match="inside"), ema.applied():
         assert all(torch.equal(v, averaged[k]) for k, v in module.state_dict().items())
         raise RuntimeError("inside")
     assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items())

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from openmiro.train import precision
 from openmiro.train.precision import autocast, cpu_bf16_speedup, resolve_precision
 

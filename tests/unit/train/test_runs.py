@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from openmiro.core.errors import CheckpointError, ProvenanceError
 from openmiro.train.recipe import load_recipe
 from openmiro.train.runs import (

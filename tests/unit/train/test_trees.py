@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+
 from openmiro.core.errors import DamagedFileError
 from openmiro.train.trees import copy_to_cpu, flatten, unflatten
 

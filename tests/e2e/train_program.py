@@ -1,0 +1,38 @@
+"""A training run for tests that start it as a process: `python train_program.py RUN [DATASET|random] [key=value ...]`."""
+
+import sys
+from pathlib import Path
+
+from openmiro.core.errors import OpenMiroError
+from openmiro.train.loop import train
+from openmiro.train.recipe import load_recipe
+from openmiro.train.source import RandomSource
+
+SETTINGS = (
+    "images=320",
+    "batch_size=8",
+    "rewards=[aesthetic,alignment,shadow]",
+    "sampling={}",
+    "samples={}",
+    "model={kind: dit, width: 16, depth: 1, heads: 2}",
+    "checkpoint={every_images: 64, keep: 3}",
+    "schedule={warmup_images: 16}",
+    "log.every_steps=3",
+    "precision=fp32",
+    "threads=1",
+)
+
+
+def main(run: str, dataset: str, *overrides: str) -> int:
+    source = "" if dataset == "random" else f"data.dataset={dataset}"
+    recipe = load_recipe("lab-miro", [*SETTINGS, *([source] if source else []), *overrides])
+    try:
+        train(recipe, Path(run), source=None if source else RandomSource((4, 4, 4), recipe.rewards))
+    except OpenMiroError as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
