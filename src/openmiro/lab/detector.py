@@ -87,7 +87,8 @@ def analyze(pixels: NDArray[np.uint8]) -> Analysis:
         chroma = _smooth(chroma)
     amplitude, color_map = _segment(chroma)
     labels, num = label_regions(color_map)
-    found = [_describe(labels == i, amplitude, chroma) for i in _large_regions(labels, num)]
+    unrest = float(amplitude[dull].mean())
+    found = [_describe(labels == i, amplitude, chroma, unrest) for i in _large_regions(labels, num)]
     return Analysis(sorted(found, key=lambda d: -d.width * d.height), lab, amplitude, color_map > 0, ground)
 
 
@@ -181,22 +182,28 @@ def _large_regions(labels: NDArray[np.int32], num: int) -> list[int]:
     return [i for i in range(1, num + 1) if areas[i] >= _MIN_AREA * labels.size]
 
 
-def _describe(region: NDArray[np.bool_], amplitude: Floats, chroma: Floats) -> DetectedShape:
+def _describe(region: NDArray[np.bool_], amplitude: Floats, chroma: Floats, unrest: float) -> DetectedShape:
     height, width = region.shape
     rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
     top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
     level = float(np.percentile(amplitude[region], 75))
     shapes, overlap = _shape_probabilities(_normalized(region, amplitude, level))
     colors = _color_probabilities(chroma[region].mean(0))
-    aspect = min((bottom - top) / (right - left), (right - left) / (bottom - top))
-    confidence = _sigmoid((overlap - 0.66) / 0.05) * _sigmoid((level - 0.032) / 0.008) * _sigmoid((aspect - 0.6) / 0.06)
+    tall, wide = (bottom - top) / height, (right - left) / width
+    confidence = (
+        _sigmoid((overlap - 0.66) / 0.05)
+        * _sigmoid((level - 0.032) / 0.008)  # washed-out color
+        * _sigmoid((0.26 - unrest / level) / 0.025)  # a ground as colorful as the object is noise
+        * _sigmoid((min(tall / wide, wide / tall) - 0.6) / 0.06)
+        * _sigmoid((np.sqrt(tall * wide) - 0.24) / 0.015)  # specks of noise are smaller than any object
+    )
     return DetectedShape(
         shape=SHAPES[int(np.argmax(shapes))],
         color=tuple(COLORS)[int(np.argmax(colors))],
         x=float(left + right) / 2 / width,
         y=float(top + bottom) / 2 / height,
-        width=float(right - left) / width,
-        height=float(bottom - top) / height,
+        width=float(wide),
+        height=float(tall),
         confidence=confidence,
         shape_probabilities=tuple(shapes.tolist()),
         color_probabilities=tuple(colors.tolist()),
