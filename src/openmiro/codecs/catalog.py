@@ -66,7 +66,7 @@ def load_codec(name_or_folder: str | Path) -> ImageCodec:
     folder, name = Path(name_or_folder), str(name_or_folder)
     if (folder / CODEC_FILE).is_file():
         kind, _ = read_header(folder / CODEC_FILE)
-        return CODECS.resolve(kind).load(folder)
+        return CODECS.resolve(_registered(kind, CODECS)).load(folder)
     if match := _PATCH_NAME.fullmatch(name):
         return build_codec(
             "patch",
@@ -92,7 +92,7 @@ def load_text_encoder(name_or_folder: str | Path) -> TextEncoder:
     folder, name = Path(name_or_folder), str(name_or_folder)
     if (folder / ENCODER_FILE).is_file():
         kind, _ = read_header(folder / ENCODER_FILE)
-        return TEXT_ENCODERS.resolve(kind).load(folder)
+        return TEXT_ENCODERS.resolve(_registered(kind, TEXT_ENCODERS)).load(folder)
     if match := _WORDS_NAME.fullmatch(name):
         return build_text_encoder("words", {"max_tokens": int(match[1])})
     if name in TEXT_ENCODERS.names() and name != "transformers":
@@ -100,6 +100,13 @@ def load_text_encoder(name_or_folder: str | Path) -> TextEncoder:
     if _looks_like_source(name, folder, "config.json"):
         return build_text_encoder("transformers", {"source": name})
     raise _refusal(folder, name, ENCODER_FILE, "text encoder", [*TEXT_ENCODERS.names(), "words32"])
+
+
+def _registered(kind: str, registry: Registry) -> str:
+    # A dotted path is for people to type; in a folder from elsewhere it would choose what gets imported here.
+    if kind not in registry.names():
+        raise UnknownNameError(registry.kind, kind, registry.names())
+    return kind
 
 
 def _looks_like_source(name: str, folder: Path, marker: str) -> bool:

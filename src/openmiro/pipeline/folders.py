@@ -29,10 +29,12 @@ from openmiro.codecs import load_codec, load_text_encoder
 from openmiro.codecs.files import load_tensors, save_tensors
 from openmiro.core.artifact import read_json, sha256_file, write_json, write_text
 from openmiro.core.config import Config
-from openmiro.core.errors import CheckpointError, ConfigError, DataError
+from openmiro.core.errors import CheckpointError, ConfigError, DataError, UnknownNameError
 from openmiro.core.presets import SamplingSettings
+from openmiro.core.registry import Registry
 from openmiro.core.types import Denoiser, ImageCodec, RewardSet, TextEncoder
-from openmiro.models.factory import build_denoiser
+from openmiro.flow.solvers import SOLVERS
+from openmiro.models.factory import DENOISERS, build_denoiser
 from openmiro.pipeline.card import model_card
 from openmiro.rewards.levels import LevelTables
 
@@ -151,16 +153,17 @@ def _read_export(folder: Path) -> Parts:
 def _read_checkpoint(folder: Path) -> Parts:
     if not (folder / COMPLETE_FILE).is_file():
         raise CheckpointError(f"{folder} was not finished (it has no {COMPLETE_FILE} file). Use an earlier checkpoint.")
-    weights = folder / (_AVERAGED if (folder / _AVERAGED).is_file() else _LAST)
-    _check_digests(folder, weights.name)
+    digests = _mapping(folder / COMPLETE_FILE)
+    weights = folder / (_AVERAGED if _AVERAGED in digests else _LAST)
+    _check_digests(folder, digests, weights.name)
     model = Model.parse(_mapping(folder / MODEL_FILE), str(folder / MODEL_FILE))
     return _assemble(folder, model, weights, folder / "levels.json")
 
 
-def _check_digests(folder: Path, weights: str) -> None:
+def _check_digests(folder: Path, digests: Mapping[str, str], weights: str) -> None:
     """Compares the files that sampling reads with the digests that training wrote down."""
     unused = {"optimizer.safetensors", _AVERAGED, _LAST} - {weights}
-    for name, digest in _mapping(folder / COMPLETE_FILE).items():
+    for name, digest in digests.items():
         if name in unused:
             continue
         path = folder / name
@@ -171,6 +174,9 @@ def _check_digests(folder: Path, weights: str) -> None:
 
 
 def _assemble(folder: Path, model: Model, weights: Path, levels: Path) -> Parts:
+    _require_registered(DENOISERS, str(model.denoiser.get("kind")))
+    for name in model.sampling.names:
+        _require_registered(SOLVERS, model.sampling.preset(name).solver)
     return Parts(
         model=model,
         denoiser=_load_denoiser(model.denoiser, weights),
@@ -178,6 +184,12 @@ def _assemble(folder: Path, model: Model, weights: Path, levels: Path) -> Parts:
         text_encoder=load_text_encoder(_subfolder(folder, "text_encoder")),
         levels=LevelTables.load(levels) if levels.is_file() else None,
     )
+
+
+def _require_registered(registry: Registry, name: str) -> None:
+    # A dotted path is for people to type; in a folder from elsewhere it would choose what gets imported here.
+    if name not in registry.names():
+        raise UnknownNameError(registry.kind, name, registry.names())
 
 
 def _load_denoiser(settings: Mapping[str, Any], path: Path) -> Denoiser:

@@ -12,7 +12,8 @@ from pydantic import Field
 
 from openmiro.core.artifact import atomic_path
 from openmiro.core.config import Config
-from openmiro.core.errors import ConfigError, DamagedFileError, MissingFileError
+from openmiro.core.errors import ConfigError, DamagedFileError, MissingFileError, UnknownNameError
+from openmiro.flow.solvers import SOLVERS
 
 _CHUNK = "openmiro"
 _LARGEST_CHUNK = 1_000_000
@@ -50,9 +51,12 @@ class PictureMetadata(Config):
 
         Raises:
             ConfigError: it was drawn from given latents and has no seed.
+            UnknownNameError: it was drawn by a solver that is not registered here.
         """
         if self.seed is None:
             raise ConfigError("this picture was drawn from given latents, so it has no seed to draw it again from")
+        if self.solver not in SOLVERS.names():  # a dotted path in a file would choose what gets imported here
+            raise UnknownNameError(SOLVERS.kind, self.solver, SOLVERS.names())
         return {
             "prompt": self.prompt,
             "negative_prompt": self.negative_prompt,
