@@ -47,7 +47,9 @@ def annotate(
 
 def encode(
     dataset: DatasetArgument,
-    codec: Annotated[str, typer.Option(help="patches, pixels, an AutoencoderKL repository or folder.")] = "patches",
+    codec: Annotated[
+        str, typer.Option(help="patch4x12, pixel, or an AutoencoderKL's repository or folder.")
+    ] = "patch4x12",
     text: Annotated[str, typer.Option(help="words, or a transformers encoder's repository or folder.")] = "words",
     resolution: Annotated[int, typer.Option(min=8, help="Side of the square training pictures, in pixels.")] = 64,
     workers: WorkersOption = None,

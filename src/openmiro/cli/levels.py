@@ -49,8 +49,10 @@ def _print_tables(tables, title: str) -> None:
 
     asked = (0.0, 0.25, 0.5, 0.75, 1.0)
     table = Table(title=title, title_justify="left")
-    for column in ("reward", "unit", "scores", "excluded", *(f"level {a:g}" for a in asked)):
-        table.add_column(column, justify="left" if column in ("reward", "unit") else "right")
+    table.add_column("reward", no_wrap=True)
+    table.add_column("unit")
+    for column in ("scores", "excluded", *(f"at {a:g}" for a in asked)):
+        table.add_column(column, justify="right", no_wrap=True)
     for t in tables.tables:
         raws = [f"{t.inverse(a):.4g}" for a in asked] if t.num_values else ["-"] * len(asked)
         table.add_row(t.spec.name, t.spec.unit, str(t.num_values), str(t.num_nan + t.num_inf), *raws)
