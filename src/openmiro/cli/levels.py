@@ -44,16 +44,17 @@ def show(
 
 
 def _print_tables(tables, title: str) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
     asked = (0.0, 0.25, 0.5, 0.75, 1.0)
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
     table.add_column("reward", no_wrap=True)
-    table.add_column("unit")
     for column in ("scores", "excluded", *(f"at {a:g}" for a in asked)):
         table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("unit")
     for t in tables.tables:
-        raws = [f"{t.inverse(a):.4g}" for a in asked] if t.num_values else ["-"] * len(asked)
-        table.add_row(t.spec.name, t.spec.unit, str(t.num_values), str(t.num_nan + t.num_inf), *raws)
+        raws = [f"{t.inverse(a):.3g}" for a in asked] if t.num_values else ["-"] * len(asked)
+        table.add_row(t.spec.name, str(t.num_values), str(t.num_nan + t.num_inf), *raws, t.spec.unit)
     Console().print(table)
