@@ -28,10 +28,10 @@ class ScheduleSettings(Config):
         final_factor: share of the peak at the end.
     """
 
-    warmup_images: int = Field(0, ge=0)
+    warmup_images: int = Field(default=0, ge=0)
     decay: Literal["constant", "linear", "cosine"] = "linear"
-    decay_share: float = Field(1.0, gt=0, le=1)
-    final_factor: float = Field(0.0, ge=0, le=1)
+    decay_share: float = Field(default=1.0, gt=0, le=1)
+    final_factor: float = Field(default=0.0, ge=0, le=1)
 
 
 class OptimizerSettings(Config):
@@ -48,12 +48,12 @@ class OptimizerSettings(Config):
     """
 
     kind: Literal["adamw", "muon"] = "adamw"
-    learning_rate: float = Field(1e-3, gt=0)
-    adamw_learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    adamw_learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
     betas: tuple[float, float] = (0.9, 0.99)
-    epsilon: float = Field(1e-8, gt=0)
-    momentum: float = Field(0.95, ge=0, lt=1)
+    epsilon: float = Field(default=1e-8, gt=0)
+    momentum: float = Field(default=0.95, ge=0, lt=1)
 
 
 def learning_rate_factor(images_seen: int, settings: ScheduleSettings, total_images: int) -> float:
