@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,20 @@ from PIL import Image
 from torch import Tensor
 
 from openmiro.annotate.engines import single_thread
-from openmiro.annotate.worker import READER_VERSION, reread
+from openmiro.annotate.worker import READER_VERSION
 from openmiro.codecs import load_codec, load_text_encoder
-from openmiro.core.artifact import read_json, write_json
+from openmiro.core.artifact import read_json
 from openmiro.core.errors import OpenMiroError
 from openmiro.core.types import CaptionKind, ImageCodec, TextEncoder, batched
 from openmiro.data.images import square_pixels
+from openmiro.data.models import MODEL_MARKER, damaged_model_files, seal_model
+from openmiro.data.reading import reread
 from openmiro.data.status import RowStatus
 from openmiro.data.store import Dataset, check_name
 
 MAX_FIT_IMAGES = 20_000
 MAX_FIT_CAPTIONS = 1_000_000
 _BATCH = 64
-_MARKER = "fitted.json"
 
 
 @dataclass(frozen=True)
@@ -80,26 +81,24 @@ def _settings(model: Any) -> Any:
     return settings.dump() if settings is not None else model.name
 
 
-def _kept(folder: Path, asked: dict[str, Any], load: Any) -> Any:
+def _kept(folder: Path, asked: dict[str, Any], load: Callable[[Path], Any]) -> Any:
     """What was fitted before with the same request to the same rows, or None."""
+    return load(folder) if _is_saved(folder, asked) else None
+
+
+def _is_saved(folder: Path, asked: dict[str, Any]) -> bool:
     try:
-        if read_json(folder / _MARKER) == asked:
-            return load(folder)
-    except OpenMiroError:
-        pass
-    return None
+        return read_json(folder / MODEL_MARKER)["made"] == asked and not damaged_model_files(folder)
+    except (OpenMiroError, KeyError, TypeError):
+        return False
 
 
 def _save(model: Any, folder: Path, asked: dict[str, Any]) -> None:
-    marker = folder / _MARKER
-    try:
-        if read_json(marker) == asked:
-            return
-    except OpenMiroError:
-        pass
-    marker.unlink(missing_ok=True)
+    if _is_saved(folder, asked):
+        return
+    (folder / MODEL_MARKER).unlink(missing_ok=True)
     model.save(folder)
-    write_json(marker, asked)  # last: its presence says that the rest is whole
+    seal_model(folder, asked)
 
 
 def _pixel_batches(dataset: Dataset, resolution: int) -> Iterator[Tensor]:

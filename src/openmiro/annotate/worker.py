@@ -19,7 +19,7 @@ from PIL import Image
 from openmiro.annotate.tasks import AnnotateTask, LatentTask, Task, TaskReport, TextTask
 from openmiro.codecs import load_codec, load_text_encoder
 from openmiro.core.artifact import is_committed
-from openmiro.core.errors import DataError, OpenMiroError, ProvenanceError
+from openmiro.core.errors import DataError, OpenMiroError
 from openmiro.core.types import CaptionKind, ImageCodec, RewardModel, TextEncoder, batched
 from openmiro.data.columns import (
     Latents,
@@ -31,9 +31,9 @@ from openmiro.data.columns import (
     write_scores,
     write_text,
 )
-from openmiro.data.images import ImageError, decode_image, describe, square_pixels
-from openmiro.data.reading import read_row
-from openmiro.data.rows import Row, checksum
+from openmiro.data.images import describe, square_pixels
+from openmiro.data.reading import read_row, reread
+from openmiro.data.rows import Row
 from openmiro.data.sources import Source
 from openmiro.data.status import CellStatus, RowStatus, ScoreStatus
 from openmiro.data.store import Dataset
@@ -164,33 +164,6 @@ def scores_provenance(reward: RewardModel, column: str, rows_digest: str, batch_
     """What a score column is made with and from."""
     producer = {"reward": reward.spec.dump(), "column": column, "batch_size": batch_size, "reader": READER_VERSION}
     return Provenance(producer, {"rows": rows_digest})
-
-
-def reread(source: Source, shard: str, rows: Sequence[Row]) -> Iterator[tuple[int, Image.Image]]:
-    """Number and picture of every usable row.
-
-    Raises:
-        ProvenanceError: a picture is no longer what it was.
-    """
-    from openmiro.data.images import Limits
-
-    generous = Limits(max_image_bytes=2**62, max_pixels=2**62, min_side=1, max_aspect=1e9)
-    reader = source.shard(shard)
-    for number, row in enumerate(rows):
-        if row.location is None or not row.is_ok:
-            continue
-        content = reader.read_image(row.location)
-        if checksum(content) != row.checksum:
-            raise ProvenanceError(
-                f"the image of row '{row.key}' (shard {shard}) has changed in the source since it was annotated."
-                " Restore the source, or annotate it into a new folder."
-            )
-        try:
-            yield number, decode_image(content, generous).image
-        except ImageError as error:
-            raise DataError(
-                f"the image of row '{row.key}' (shard {shard}) could be decoded before and now cannot: {error}"
-            ) from error
 
 
 def _open(folder: Path) -> Opened:
@@ -334,4 +307,4 @@ def _where(shard: str, rows: Sequence[Row], numbers: Sequence[int]) -> str:
     return f"shard {shard}, row '{first}'" if first == last else f"shard {shard}, rows '{first}' to '{last}'"
 
 
-__all__ = ["READER_VERSION", "ShardWorker", "reread", "rows_provenance", "scores_provenance"]
+__all__ = ["READER_VERSION", "ShardWorker", "rows_provenance", "scores_provenance"]

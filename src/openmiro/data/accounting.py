@@ -52,9 +52,10 @@ class DatasetReport(Config):
         if self.num_synthetic:
             lines.append(f"{self.num_synthetic} usable rows have a synthetic caption")
         lines.extend(f"shard {shard}: {note}" for shard, notes in sorted(self.notes.items()) for note in notes)
+        alike: dict[str, list[str]] = {}
         for name, counts in self.scores.items():
-            lines.append(f"scores of {name}: {accounting(counts)}")
-        return lines
+            alike.setdefault(accounting(counts), []).append(name.removesuffix("/image"))
+        return lines + [f"scores of {', '.join(names)}: {counted}" for counted, names in alike.items()]
 
 
 def make_report(dataset: Dataset) -> DatasetReport:

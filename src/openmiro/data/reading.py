@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from PIL import Image
 
+from openmiro.core.errors import DataError, ProvenanceError
 from openmiro.data.images import ImageError, Limits, decode_image
 from openmiro.data.rows import RawRow, Row, checksum, clean_captions
+from openmiro.data.sources import Source
 from openmiro.data.status import RowStatus
+
+_NO_LIMITS = Limits(max_image_bytes=2**62, max_pixels=2**62, min_side=1, max_aspect=1e9)
+"""For pictures that passed the limits before."""
 
 
 def read_row(raw: RawRow, limits: Limits) -> tuple[Row, Image.Image | None]:
@@ -35,3 +42,27 @@ def read_row(raw: RawRow, limits: Limits) -> tuple[Row, Image.Image | None]:
     width, height = decoded.image.size
     flags = (*captions.flags, *decoded.flags)
     return Row(raw.key, RowStatus.OK, "", flags, width=width, height=height, checksum=crc, **texts), decoded.image
+
+
+def reread(source: Source, shard: str, rows: Sequence[Row]) -> Iterator[tuple[int, Image.Image]]:
+    """Number and picture of every usable row.
+
+    Raises:
+        ProvenanceError: a picture is no longer what it was.
+    """
+    reader = source.shard(shard)
+    for number, row in enumerate(rows):
+        if row.location is None or not row.is_ok:
+            continue
+        content = reader.read_image(row.location)
+        if checksum(content) != row.checksum:
+            raise ProvenanceError(
+                f"the image of row '{row.key}' (shard {shard}) has changed in the source since it was annotated."
+                " Restore the source, or annotate it into a new folder."
+            )
+        try:
+            yield number, decode_image(content, _NO_LIMITS).image
+        except ImageError as error:
+            raise DataError(
+                f"the image of row '{row.key}' (shard {shard}) could be decoded before and now cannot: {error}"
+            ) from error
