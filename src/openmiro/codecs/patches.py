@@ -39,6 +39,8 @@ _SMALLEST_STD = 0.5 / 255
 _RIDGE = 1e-3
 """Tikhonov term of the sharpening decoder, in units of the (unit) latent variance."""
 
+_PRIOR_PATCHES = 1000
+"""How many patches of evidence it takes for the sharpening decoder to move half way from the plain one."""
 _CHUNK = 256
 
 
@@ -202,7 +204,10 @@ class PatchCodec:
         return {"mean": (dim,), "encoder": (channels, dim), "decoder": (dim, channels, *neighbors)}
 
     def _neighborhood_decoder(self, kept: list[Tensor]) -> Tensor:
-        """Ridge regression of centered patches [3 p p] on the 9 k latents around them: [3 p p, k, 3, 3]."""
+        """Centered patches [3 p p] from the 9 k latents around them: [3 p p, k, 3, 3].
+
+        Ridge regression of what the plain decoder leaves over, added to it: few pictures fall back on the plain one.
+        """
         channels, size = self.settings.num_channels, self.settings.patch_size
         gram = torch.zeros(9 * channels, 9 * channels, dtype=torch.float64)
         cross = torch.zeros(9 * channels, 3 * size**2, dtype=torch.float64)
@@ -211,13 +216,15 @@ class PatchCodec:
             pixels = _to_pixels(levels)
             latents = self.encode(pixels)[0]
             around = F.unfold(latents, 3, padding=1).transpose(1, 2).flatten(0, 1).double()
-            centered = (_patchify(pixels, size) - self._weights["mean"]).flatten(0, 2).double()
+            patches = _patchify(pixels, size) - self._weights["mean"]
+            left_over = patches - latents.permute(0, 2, 3, 1) @ self._weights["decoder"].T
             gram += around.T @ around
-            cross += around.T @ centered
+            cross += around.T @ left_over.flatten(0, 2).double()
             count += len(around)
-        gram.diagonal().add_(_RIDGE * count)
-        solution = torch.linalg.solve(gram, cross)
-        return solution.T.reshape(-1, channels, 3, 3).float().contiguous()
+        gram.diagonal().add_(_RIDGE * count + _PRIOR_PATCHES)
+        decoder = torch.linalg.solve(gram, cross).T.reshape(-1, channels, 3, 3).float()
+        decoder[:, :, 1, 1] += self._weights["decoder"]
+        return decoder.contiguous()
 
 
 def _components(total: Tensor, products: Tensor, count: int, num_channels: int) -> dict[str, Tensor]:

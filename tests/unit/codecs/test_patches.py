@@ -57,12 +57,12 @@ def test_error_of_dropped_components_is_their_variance():
     assert float(error) == pytest.approx(float(values[5:].sum()), rel=1e-3)
 
 
-@given(st.lists(st.integers(1, 47), max_size=6, unique=True))
+@given(st.lists(st.integers(1, 47), max_size=6, unique=True), st.booleans())
 @settings(max_examples=15, deadline=None)
-def test_fit_does_not_depend_on_how_pictures_are_batched(cuts):
-    data = pictures()
+def test_fit_does_not_depend_on_how_pictures_are_batched(cuts, sharpen):
+    codec, data = build_codec("patch", {"sharpen": sharpen}), pictures()
     parts = torch.tensor_split(data, sorted(cuts))
-    assert build_codec("patch").fit(parts).fingerprint() == build_codec("patch").fit([data]).fingerprint()
+    assert codec.fit(parts).fingerprint() == codec.fit([data]).fingerprint()
 
 
 def test_fit_stops_at_its_number_of_pictures():
@@ -79,6 +79,13 @@ def test_sharpening_decoder_is_better_on_pictures_it_has_not_seen():
     assert psnr(sharp.decode(sharp.encode(held_out)[0]), held_out) > psnr(
         plain.decode(plain.encode(held_out)[0]), held_out
     )
+
+
+def test_sharpening_decoder_falls_back_on_the_plain_one_where_pictures_are_few():
+    few, held_out = [pictures(2)], pictures(seed=1)
+    plain, sharp = (build_codec("patch", {"num_channels": 24, "sharpen": s}).fit(few) for s in (False, True))
+    latents = plain.encode(held_out)[0]
+    assert psnr(sharp.decode(latents), held_out) > psnr(plain.decode(latents), held_out) - 0.1
 
 
 def test_constant_pictures_give_finite_latents():
