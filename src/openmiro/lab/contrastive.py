@@ -137,6 +137,7 @@ class TrainingSettings(Config):
     num_steps: int = 1_500
     batch_size: int = 192
     learning_rate: float = 2e-3
+    num_judged: int = 1_500
     seed: int = 20_000_003
 
 
@@ -163,23 +164,38 @@ class TrainingLog(Config):
 
 def train(settings: TrainingSettings, folder: Path) -> TrainingLog:
     """Trains both towers on lab pairs and writes weights (half precision) and log to `folder`."""
-    torch.manual_seed(settings.seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        image, text = ImageTower(), TextTower()
+    loss, temperature = _fit(image, text, settings)
+    tensors = {f"image.{k}": v.half().contiguous() for k, v in image.state_dict().items()}
+    tensors |= {f"text.{k}": v.half().contiguous() for k, v in text.state_dict().items()}
+    with atomic_path(folder / WEIGHTS_NAME) as temporary:
+        save_file(tensors, temporary)
+    load_towers.cache_clear()
+    log = TrainingLog(
+        settings=settings,
+        loss=round(loss, 4),
+        temperature=round(temperature, 3),
+        **choice_accuracies(load_towers(folder), settings.seed + 1, settings.num_judged),
+    )
+    write_json((folder / WEIGHTS_NAME).with_suffix(".json"), log.dump())
+    return log
+
+
+def _fit(image: ImageTower, text: TextTower, settings: TrainingSettings) -> tuple[float, float]:
+    """Trains both towers; returns the last loss, smoothed, and the learned temperature."""
     pixels, ids = _make_pairs(settings)
-    image, text = ImageTower(), TextTower()
     log_scale = nn.Parameter(torch.tensor(np.log(10.0), dtype=torch.float32))
     parameters = [*image.parameters(), *text.parameters(), log_scale]
     optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, settings.num_steps)
     rng = numpy_generator(settings.seed, "lab/contrastive/batches")
-    recent = []
+    recent: list[float] = []
     with progress("training the similarity reward", settings.num_steps, "steps") as advance:
         for _ in range(settings.num_steps):
             rows = torch.from_numpy(rng.choice(settings.num_pairs, settings.batch_size, replace=False))
-            logits = log_scale.exp() * image(pixels[rows]) @ text(ids[rows]).T
-            # Many captions are alike, and each is right for the others' pictures as well.
-            same = (ids[rows][:, None] == ids[rows][None]).all(-1).float()
-            goal = same / same.sum(1, keepdim=True)
-            loss = (F.cross_entropy(logits, goal) + F.cross_entropy(logits.T, goal)) / 2
+            loss = _loss(log_scale.exp() * image(pixels[rows]) @ text(ids[rows]).T, ids[rows])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -188,19 +204,14 @@ def train(settings: TrainingSettings, folder: Path) -> TrainingLog:
                 log_scale.clamp_(max=np.log(30.0))
             recent = [*recent[-99:], loss.item()]
             advance(1, f"loss {np.mean(recent):.3f}")
-    tensors = {f"image.{k}": v.half().contiguous() for k, v in image.state_dict().items()}
-    tensors |= {f"text.{k}": v.half().contiguous() for k, v in text.state_dict().items()}
-    with atomic_path(folder / WEIGHTS_NAME) as temporary:
-        save_file(tensors, temporary)
-    load_towers.cache_clear()
-    log = TrainingLog(
-        settings=settings,
-        loss=round(float(np.mean(recent)), 4),
-        temperature=round(log_scale.exp().item(), 3),
-        **choice_accuracies(load_towers(folder), settings.seed + 1),
-    )
-    write_json((folder / WEIGHTS_NAME).with_suffix(".json"), log.dump())
-    return log
+    return float(np.mean(recent)), log_scale.exp().item()
+
+
+def _loss(logits: Tensor, ids: Tensor) -> Tensor:
+    # Many captions are alike, and each is right for the others' pictures as well.
+    same = (ids[:, None] == ids[None]).all(-1).float()
+    goal = same / same.sum(1, keepdim=True)
+    return (F.cross_entropy(logits, goal) + F.cross_entropy(logits.T, goal)) / 2
 
 
 def _make_pairs(settings: TrainingSettings) -> tuple[Tensor, Tensor]:
