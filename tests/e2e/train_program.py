@@ -1,5 +1,9 @@
-"""A training run for tests that start it as a process: `python train_program.py RUN [DATASET|random] [key=value ...]`."""
+"""A training run for tests that start it as a process: `python train_program.py RUN DATASET|random [key=value ...]`.
 
+Each process writes its id beside the run folder, because torchrun's workers outlive a killed torchrun.
+"""
+
+import os
 import sys
 from pathlib import Path
 
@@ -24,6 +28,7 @@ SETTINGS = (
 
 
 def main(run: str, dataset: str, *overrides: str) -> int:
+    Path(f"{run}.pid{os.environ.get('RANK', '0')}").write_text(str(os.getpid()))
     source = "" if dataset == "random" else f"data.dataset={dataset}"
     recipe = load_recipe("lab-miro", [*SETTINGS, *([source] if source else []), *overrides])
     try:

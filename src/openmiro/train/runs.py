@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from openmiro.train.recipe import Recipe
 
 CONFIG_FILE = "config.yaml"
 ENVIRONMENT_FILE = "env.json"
+LOCK_FILE = ".lock"
 _FREE_TO_CHANGE = (
     "checkpoint",
     "compile",
@@ -34,6 +37,8 @@ _FREE_TO_CHANGE = (
 
 class Environment(Config):
     """What a run began on. Precision and threads are kept when it goes on, because they decide the last bits.
+
+    A recipe that asks for other threads later changes nothing: start a new run for that.
 
     Attributes:
         data: fingerprint of the training data.
@@ -61,13 +66,13 @@ def recipe_fingerprint(recipe: Recipe) -> str:
     return fingerprint(identity(recipe))
 
 
-def current_environment(data: str, recipe: Recipe, precision: Precision, device: torch.device) -> Environment:
-    """The environment of a run that begins now."""
+def begin(data: str, recipe: Recipe, precision: Precision, device: torch.device) -> Environment:
+    """The environment of a run that begins now. Its number of threads decides the order of additions."""
     return Environment(
         data=data,
         dataset=str(recipe.data.dataset),
         precision=precision,
-        threads=torch.get_num_threads(),
+        threads=recipe.threads or torch.get_num_threads(),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         versions={"python": platform.python_version(), "torch": str(torch.__version__)},
     )
@@ -83,6 +88,22 @@ def read_environment(run: Path) -> Environment | None:
     """What a run began on; None where it has not begun."""
     path = run / ENVIRONMENT_FILE
     return Environment.parse(read_json(path), str(path)) if path.exists() else None
+
+
+@contextmanager
+def sole_writer(run: Path) -> Iterator[None]:
+    """Holds the run folder for this process, so that two trainings never mix in it; a killed one lets go of it.
+
+    Raises:
+        CheckpointError: another process is training there.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    with (run / LOCK_FILE).open("ab") as lock:
+        if not _lock(lock.fileno()):
+            raise CheckpointError(
+                f"another process is training in {run} right now. Wait for it, stop it, or choose another folder."
+            )
+        yield
 
 
 def check_same_recipe(run: Path, recipe: Recipe) -> None:
@@ -119,6 +140,20 @@ def check_same_data(run: Path, began: Environment, data: str) -> None:
             f"the run folder {run} was begun on other training data ({began.dataset}, fingerprint {began.data}; now"
             f" {data}). Choose another folder with --out, or delete this one."
         )
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # a system without such locks: nobody is kept out
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

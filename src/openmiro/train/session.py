@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,20 +129,23 @@ def open_session(
     """
     _check_divisible(recipe, group)
     runs.check_same_recipe(run, recipe)
-    environment = runs.read_environment(run)
-    if environment is not None:
-        runs.check_same_data(run, environment, source.fingerprint)
-    precision = environment.precision if environment else resolve_precision(recipe.precision, device)
-    with _threads(recipe, environment), torch.random.fork_rng(_accelerators(device)):
+    with ExitStack() as stack:
+        if group.is_main:
+            stack.enter_context(runs.sole_writer(run))
+        group.barrier()
+        environment = runs.read_environment(run)
         if environment is None:
-            environment = runs.current_environment(source.fingerprint, recipe, precision, device)
+            precision = resolve_precision(recipe.precision, device)
+            environment = runs.begin(source.fingerprint, recipe, group.gather(precision)[0], device)
+        runs.check_same_data(run, environment, source.fingerprint)
+        stack.enter_context(_threads(environment.threads))
+        stack.enter_context(torch.random.fork_rng(_accelerators(device)))
         denoiser = _build(recipe, source).to(device)
         optimizer, ema = build_optimizer(denoiser, recipe.optimizer), Ema(denoiser, recipe.ema)
         checkpoint = load_latest(run)
         step = _restore(checkpoint, denoiser, optimizer, ema) if checkpoint else 0
         group.barrier()  # every process has read the folder before the first one writes to it
         if group.is_main:
-            run.mkdir(parents=True, exist_ok=True)
             runs.claim(run, recipe, environment)
         with RunLog(run if group.is_main else None, after_step=step) as log:
             yield Session(
@@ -150,7 +153,7 @@ def open_session(
                 run=run,
                 group=group,
                 device=device,
-                precision=precision,
+                precision=environment.precision,
                 feed=open_share(recipe, source, group),
                 origin=source.origin(),
                 denoiser=denoiser,
@@ -210,10 +213,8 @@ def _check_fits(expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
 
 
 @contextmanager
-def _threads(recipe: Recipe, environment: runs.Environment | None) -> Iterator[None]:
-    # The number of threads decides the order of additions, so a run keeps the one it began with.
+def _threads(wanted: int) -> Iterator[None]:
     before = torch.get_num_threads()
-    wanted = recipe.threads or (environment.threads if environment else before)
     torch.set_num_threads(wanted)
     try:
         yield

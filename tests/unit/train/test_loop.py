@@ -66,7 +66,7 @@ def assert_same_run(run, other):
         assert (last / file).read_bytes() == (reference / file).read_bytes(), file
 
 
-class Stop(Exception):
+class StoppedError(Exception):
     pass
 
 
@@ -78,7 +78,7 @@ class StopAt:
 
     def after_step(self, session):
         if session.step == self.step:
-            raise Stop
+            raise StoppedError
 
 
 @dataclass
@@ -127,7 +127,7 @@ def test_it_learns(tmp_path):
 @pytest.mark.parametrize("steps", [(1,), (3, 5), (4,), (7, 8, 9), (11,)])
 def test_crashed_anywhere_and_run_again_it_is_the_same_run(whole, tmp_path, steps):
     for step in steps:
-        with pytest.raises(Stop):
+        with pytest.raises(StoppedError):
             train(tiny(), tmp_path, source=SOURCE, hooks=[StopAt(step)])
     result = train(tiny(), tmp_path, source=SOURCE)
     assert result.resumed_from == steps[-1] // 4 * 4 - (4 if steps[-1] % 4 == 0 else 0)
@@ -135,7 +135,7 @@ def test_crashed_anywhere_and_run_again_it_is_the_same_run(whole, tmp_path, step
 
 
 def test_resuming_with_other_workers_is_the_same_run(whole, tmp_path):
-    with pytest.raises(Stop):
+    with pytest.raises(StoppedError):
         train(tiny(), tmp_path, source=SOURCE, hooks=[StopAt(6)])
     train(tiny("num_data_workers=2"), tmp_path, source=SOURCE)
     assert_same_run(tmp_path, whole)
@@ -168,7 +168,7 @@ def test_a_finished_run_is_left_alone(whole):
 
 
 def test_a_damaged_newest_checkpoint_costs_its_steps_only(whole, tmp_path):
-    with pytest.raises(Stop):
+    with pytest.raises(StoppedError):
         train(tiny(), tmp_path, source=SOURCE, hooks=[StopAt(10)])
     path = list_checkpoints(tmp_path)[-1] / "denoiser.safetensors"
     path.write_bytes(path.read_bytes()[:-5])
@@ -236,7 +236,7 @@ def test_a_batch_that_cannot_be_divided(tmp_path):
 
 
 def test_precision_and_threads_stay_what_they_were(tmp_path):
-    with pytest.raises(Stop):
+    with pytest.raises(StoppedError):
         train(tiny("precision=auto", "threads=2"), tmp_path, source=SOURCE, hooks=[StopAt(1)])
     began = json.loads((tmp_path / "env.json").read_text())
     assert began["threads"] == 2

@@ -4,12 +4,13 @@ import torch
 from openmiro.core.errors import CheckpointError, ProvenanceError
 from openmiro.train.recipe import load_recipe
 from openmiro.train.runs import (
+    begin,
     check_same_data,
     check_same_recipe,
     claim,
-    current_environment,
     read_environment,
     recipe_fingerprint,
+    sole_writer,
 )
 
 RECIPE = load_recipe("lab-miro", ["data.dataset=somewhere"])
@@ -17,7 +18,7 @@ RECIPE = load_recipe("lab-miro", ["data.dataset=somewhere"])
 
 @pytest.fixture
 def run(tmp_path):
-    claim(tmp_path, RECIPE, current_environment("data-1", RECIPE, "fp32", torch.device("cpu")))
+    claim(tmp_path, RECIPE, begin("data-1", RECIPE, "fp32", torch.device("cpu")))
     return tmp_path
 
 
@@ -85,3 +86,11 @@ def test_a_folder_of_other_data(run):
     check_same_data(run, environment, "data-1")
     with pytest.raises(ProvenanceError, match=r"somewhere.*data-1.*data-2"):
         check_same_data(run, environment, "data-2")
+
+
+def test_two_processes_never_train_in_one_folder(tmp_path):
+    pytest.importorskip("fcntl", reason="file locks need a Unix system")
+    with sole_writer(tmp_path), pytest.raises(CheckpointError, match="another process"), sole_writer(tmp_path):
+        pass
+    with sole_writer(tmp_path):
+        pass
