@@ -78,7 +78,6 @@ def decode_image(content: bytes, limits: Limits) -> Decoded:
         warnings.simplefilter("ignore")  # Pillow's own pixel limit only warns; ours refuses
         image = _open(content)
         _check_size(image.size, limits)
-        _check_length(image, content)
         try:
             image.load()
             flags = ()
@@ -110,8 +109,9 @@ def square_pixels(image: Image.Image, resolution: int) -> Tensor:
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
     if (width, height) != (resolution, resolution):
-        box = (left, top, left + side, top + side)
-        image = image.resize((resolution, resolution), Image.Resampling.BICUBIC, box=box)
+        # Cropped first: what lies outside of the square must not bleed into its border.
+        square = image.crop((left, top, left + side, top + side))
+        image = square.resize((resolution, resolution), Image.Resampling.BICUBIC)
     levels = torch.from_numpy(np.asarray(image, np.uint8).copy()).permute(2, 0, 1)
     return levels.float() / 127.5 - 1
 
@@ -119,6 +119,13 @@ def square_pixels(image: Image.Image, resolution: int) -> Tensor:
 def _open(content: bytes) -> Image.Image:
     if not content:
         raise ImageError(RowStatus.IMAGE_UNREADABLE, "empty")
+    if (
+        content[:4] == b"RIFF"
+        and content[8:12] == b"WEBP"
+        and int.from_bytes(content[4:8], "little") + 8 > len(content)
+    ):
+        # The WebP decoder only says that it failed; the container says how long it should have been.
+        raise ImageError(RowStatus.IMAGE_TRUNCATED, "shorter than its header says")
     try:
         return Image.open(io.BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError:
@@ -138,12 +145,6 @@ def _check_size(size: tuple[int, int], limits: Limits) -> None:
         raise ImageError(RowStatus.IMAGE_TOO_LARGE, shape, size)
     if min(size) < limits.min_side or max(size) > limits.max_aspect * min(size):
         raise ImageError(RowStatus.IMAGE_TOO_SMALL, shape, size)
-
-
-def _check_length(image: Image.Image, content: bytes) -> None:
-    # The WebP decoder only says that it failed; the container says how long it should have been.
-    if image.format == "WEBP" and int.from_bytes(content[4:8], "little") + 8 > len(content):
-        raise ImageError(RowStatus.IMAGE_TRUNCATED, "shorter than its header says", image.size)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -97,6 +97,9 @@ class _Slots:
     def filled(self) -> tuple[bool, bool, bool]:
         return self.image is not None, self.caption is not None, self.metadata is not None
 
+    def has_both(self) -> bool:
+        return self.image is not None and (self.caption is not None or self.metadata is not None)
+
 
 @dataclass(frozen=True)
 class TarShard:
@@ -116,8 +119,9 @@ class TarShard:
         seen: set[str] = set()
         with self.path.open("rb") as file:
             for number, slots in enumerate(groups):
+                is_last = number == len(groups) - 1
                 is_cut = bool(scan.damage) and (
-                    _reaches_beyond(slots, scan) or (number == len(groups) - 1 and slots.filled() < groups[0].filled())
+                    _reaches_beyond(slots, scan) or (is_last and _is_less_than(slots, groups[0]))
                 )
                 yield _row(file, slots, limits, is_duplicate=slots.key in seen, cut=scan.damage if is_cut else "")
                 seen.add(slots.key)
@@ -210,6 +214,11 @@ def _row(file: BinaryIO, slots: _Slots, limits: Limits, is_duplicate: bool, cut:
 def _reaches_beyond(slots: _Slots, scan: TarScan) -> bool:
     members = (slots.image, slots.caption, slots.metadata)
     return any(m is not None and m.is_regular and m.offset + m.size > scan.num_bytes for m in members)
+
+
+def _is_less_than(last: _Slots, first: _Slots) -> bool:
+    """Whether the last row before a cut lacks a member that rows of this shard have."""
+    return not last.has_both() or any(has and not had for has, had in zip(first.filled(), last.filled()))
 
 
 def _read(file: BinaryIO, offset: int, size: int) -> bytes:
