@@ -218,6 +218,8 @@ def _reaches_beyond(slots: _Slots, scan: TarScan) -> bool:
 
 def _is_less_than(last: _Slots, first: _Slots) -> bool:
     """Whether the last row before a cut lacks a member that rows of this shard have."""
+    if last is first:  # nothing to compare with: only a row with all three is known to be whole
+        return not all(last.filled())
     return not last.has_both() or any(has and not had for has, had in zip(first.filled(), last.filled()))
 
 
