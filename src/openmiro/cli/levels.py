@@ -51,7 +51,7 @@ def _print_tables(tables, title: str) -> None:
     asked = (0.0, 0.25, 0.5, 0.75, 1.0)
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
     table.add_column("reward", no_wrap=True)
-    for column in ("scores", "excluded", *(f"at {a:g}" for a in asked)):
+    for column in ("scores", "bad", *(f"at {a:g}" for a in asked)):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("unit")
     for t in tables.tables:
