@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from PIL.Image import Image
 from pydantic import model_validator
 
@@ -17,6 +17,7 @@ from openmiro.core.config import Config
 from openmiro.core.errors import ConfigError
 from openmiro.core.seeds import numpy_generator
 from openmiro.core.types import RewardModel
+from openmiro.data.stats import spearman
 from openmiro.evaluate.geneval import Count, evaluate_geneval
 from openmiro.evaluate.intervals import Estimate, bootstrap_mean, mean_of_shares, wilson
 from openmiro.lab.prompts import Prompt
@@ -25,31 +26,6 @@ from openmiro.rewards.level_table import LevelTable
 
 ASKED = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Target levels of a strip."""
-
-
-def ranks(values: ArrayLike) -> NDArray[np.float64]:
-    """Ranks from 1; tied values share the mean of their ranks."""
-    sample = np.asarray(values, np.float64).ravel()
-    _, inverse, counts = np.unique(sample, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return ((2 * last - counts + 1) / 2)[inverse]
-
-
-def spearman(x: ArrayLike, y: ArrayLike) -> float:
-    """Spearman's rank correlation: Pearson's of the ranks, ties sharing ranks. NaN where one side is constant.
-
-    Raises:
-        ConfigError: other than two lists of one length, or a value that is not a number.
-    """
-    a, b = np.asarray(x, np.float64).ravel(), np.asarray(y, np.float64).ravel()
-    if a.size != b.size or np.isnan(a).any() or np.isnan(b).any():
-        raise ConfigError(f"a rank correlation needs two lists of numbers of one length (given: {a.size} and {b.size})")
-    if a.size < 2:
-        return float("nan")
-    p, q = ranks(a), ranks(b)
-    p, q = p - p.mean(), q - q.mean()
-    scale = np.sqrt((p @ p) * (q @ q))
-    return float(p @ q / scale) if scale > 0 else float("nan")
 
 
 def bootstrap_difference(first: ArrayLike, second: ArrayLike, seed: int = 0, num_resamples: int = 2000) -> Estimate:
@@ -144,22 +120,27 @@ def measure_strip(
     Returns:
         The measurement, and the pictures [len(asked)][len(prompts)].
     """
-    name, obtained, levels, pictures = model.spec.name, [], [], []
-    for level in asked:
-        images = draw(prompts, seeds, {name: level})
-        scores = score_pairs(model, images, list(prompts))
-        obtained.append(tuple(map(float, scores)))
-        levels.append(tuple(map(float, table.transform(scores)[0])))
-        pictures.append(images)
-    strip = Strip(
-        reward=name,
-        unit=model.spec.unit,
+    pictures = [draw(prompts, seeds, {model.spec.name: level}) for level in asked]
+    scores = [score_pairs(model, images, list(prompts)) for images in pictures]
+    return make_strip(table, asked, scores), pictures
+
+
+def make_strip(table: LevelTable, asked: Sequence[float], scores: Sequence[ArrayLike]) -> Strip:
+    """The strip of scores that were measured already.
+
+    Args:
+        table: levels of the reward.
+        asked: target levels.
+        scores: raw scores [len(asked)][num prompts].
+    """
+    return Strip(
+        reward=table.spec.name,
+        unit=table.spec.unit,
         asked=tuple(asked),
         wanted=tuple(float(v) for v in table.inverse_array(list(asked))),
-        obtained=tuple(obtained),
-        levels=tuple(levels),
+        obtained=tuple(tuple(map(float, np.asarray(row))) for row in scores),
+        levels=tuple(tuple(map(float, table.transform(row)[0])) for row in scores),
     )
-    return strip, pictures
 
 
 class Arm(Config):

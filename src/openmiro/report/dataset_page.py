@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL.Image import Image
 
 from openmiro.core.errors import MissingFileError
@@ -17,16 +15,14 @@ from openmiro.core.types import CaptionKind
 from openmiro.data.columns import read_score_values
 from openmiro.data.images import decode_image
 from openmiro.data.rows import Row
+from openmiro.data.stats import DatasetStats, dataset_stats
 from openmiro.data.store import Dataset
-from openmiro.evaluate.steering import ranks
-from openmiro.report.blocks import Block, Charts, Gallery, Page, Section, Table, Tile
-from openmiro.report.figures import Distribution, correlation_chart, distribution_chart
+from openmiro.report.blocks import Block, Charts, Gallery, Page, Section, Table, Text, Tile
+from openmiro.report.figures import correlation_chart, distribution_chart, level_edges
 from openmiro.report.page import write_page
 from openmiro.report.pictures import data_uri
 from openmiro.rewards.levels import LevelTables
 
-MOST_ROWS = 1_000_000
-"""Drawings look at no more rows than these, the dataset's first ones."""
 _LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -44,19 +40,21 @@ class DatasetContent:
     """What a report says about a dataset.
 
     Attributes:
-        counts: rows by status.
-        distributions: of every score column.
-        names, correlation: rank correlations [R, R] of the rewards, text rewards with original captions.
+        stats: its numbers.
         levels: level tables, where they were fitted.
         examples: some pairs.
     """
 
-    counts: Counter[str]
-    distributions: list[Distribution]
-    names: list[str]
-    correlation: NDArray[np.float64]
+    stats: DatasetStats
     levels: LevelTables | None
     examples: list[Example]
+
+    @property
+    def names(self) -> list[str]:
+        """Rewards: first those with levels, in their order."""
+        have = self.stats.correlation.names
+        first = [name for name in (self.levels.names if self.levels else ()) if name in have]
+        return [*first, *(name for name in have if name not in first)]
 
 
 def write_dataset_report(dataset_folder: Path, out: Path) -> Path:
@@ -79,10 +77,10 @@ def write_dataset_report(dataset_folder: Path, out: Path) -> Path:
 
 def dataset_facts(dataset: Dataset, content: DatasetContent) -> list[tuple[str, str]]:
     """Label and value pairs for a page's header."""
-    total, usable = sum(content.counts.values()), content.counts.get("ok", 0)
+    report = content.stats.report
     return [
-        ("rows", f"{total:,}"),
-        ("usable", f"{usable:,}"),
+        ("rows", f"{report.num_rows:,}"),
+        ("usable", f"{report.num_ok:,}"),
         ("shards", f"{len(dataset.shards):,}"),
         ("rewards", str(len(content.names))),
         ("latents", ", ".join(dataset.codecs()) or "not encoded"),
@@ -91,14 +89,14 @@ def dataset_facts(dataset: Dataset, content: DatasetContent) -> list[tuple[str, 
 
 def dataset_sections(content: DatasetContent) -> list[Section]:
     """The sections about a dataset, for its own page and for larger ones."""
-    sections = [Section("rows", "Every row accounted for", [_accounting(content.counts)])] if content.counts else []
+    sections = []
     if content.examples:
         lead = "Some pairs as they are in the dataset, with their raw scores (with the original caption)."
-        sections.insert(
-            0, Section("pictures", "Dataset pictures", [Gallery([_tile(e) for e in content.examples])], lead)
-        )
-    if content.distributions:
+        gallery = Gallery([_tile(e) for e in content.examples])
+        sections.append(Section("pictures", "Dataset pictures", [gallery], lead))
+    if content.names:
         sections.append(Section("scores", "Scores and levels", _score_blocks(content), _scores_lead(content)))
+    sections.append(Section("rows", "Every row accounted for", _accounting(content.stats)))
     return sections
 
 
@@ -109,53 +107,8 @@ def read_content(dataset: Dataset, num_examples: int = 18) -> DatasetContent:
         MissingFileError, DamagedFileError: a file is absent or damaged.
     """
     levels = LevelTables.load(dataset.levels_path) if dataset.levels_path.exists() else None
-    counts: Counter[str] = Counter()
-    for shard in dataset.shards:
-        counts.update(dataset.rows_record(shard).counts)
-    names = ordered_rewards(dataset, levels)
-    return DatasetContent(
-        counts=counts,
-        distributions=[d for name in names for d in read_distributions(dataset, name, levels)],
-        names=names,
-        correlation=rank_correlations([_main_column(dataset, name) for name in names]),
-        levels=levels,
-        examples=read_examples(dataset, names, num_examples),
-    )
-
-
-def ordered_rewards(dataset: Dataset, levels: LevelTables | None) -> list[str]:
-    """The dataset's rewards: first those with levels, in their order."""
-    have = dataset.rewards()
-    first = [name for name in (levels.names if levels else ()) if name in have]
-    return [*first, *(name for name in have if name not in first)]
-
-
-def read_distributions(dataset: Dataset, name: str, levels: LevelTables | None) -> list[Distribution]:
-    """The score columns of one reward that hold any score."""
-    spec = dataset.reward_spec(name)
-    edges: Sequence[float] = ()
-    if levels is not None and name in levels.names:
-        edges = [e for e in levels.table(name).edges if e is not None]
-    found = []
-    for column in map(str, spec.columns):
-        values = _column(dataset, name, column)
-        values = values[np.isfinite(values)]
-        if len(values) or column in ("image", CaptionKind.ORIGINAL):
-            found.append(Distribution(name, spec.unit, column, values, edges))
-    return found
-
-
-def rank_correlations(columns: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
-    """Spearman's correlations [R, R] of score columns [N] over the rows where both scores are known."""
-    num = len(columns)
-    matrix = np.eye(num)
-    for i in range(num):
-        for j in range(i):
-            known = np.isfinite(columns[i]) & np.isfinite(columns[j])
-            a, b = ranks(columns[i][known]), ranks(columns[j][known])
-            constant = len(a) < 2 or a.std() == 0 or b.std() == 0
-            matrix[i, j] = matrix[j, i] = np.nan if constant else float(np.corrcoef(a, b)[0, 1])
-    return matrix
+    content = DatasetContent(dataset_stats(dataset), levels, [])
+    return replace(content, examples=read_examples(dataset, content.names, num_examples))
 
 
 def read_examples(dataset: Dataset, names: Sequence[str], num: int) -> list[Example]:
@@ -182,30 +135,14 @@ def _main_path(dataset: Dataset, name: str, shard: str) -> Path:
     return dataset.scores_path(name, dataset.reward_spec(name).column(CaptionKind.ORIGINAL), shard)
 
 
-def _main_column(dataset: Dataset, name: str) -> NDArray[np.float32]:
-    return _column(dataset, name, dataset.reward_spec(name).column(CaptionKind.ORIGINAL))
-
-
-def _column(dataset: Dataset, name: str, column: str) -> NDArray[np.float32]:
-    parts, num = [np.empty(0, np.float32)], 0
-    for shard in dataset.shards:
-        parts.append(read_score_values(dataset.scores_path(name, column, shard)))
-        num += len(parts[-1])
-        if num >= MOST_ROWS:
-            break
-    return np.concatenate(parts)
-
-
 def _tile(example: Example) -> Tile:
     caption = example.row.caption or example.row.synthetic or ""
     scores = [f"{name} {value:.3g}" for name, value in example.scores.items()]
     return Tile(data_uri(example.image), caption or example.row.key, caption or "(no caption)", scores)
 
 
-def _accounting(counts: Counter[str]) -> Block:
-    rows = [[status, f"{number:,}"] for status, number in counts.most_common()]
-    total = sum(counts.values())
-    return Table(["status", "rows"], [*rows, ["rows read", f"{total:,}"]], strong=frozenset([len(rows)]))
+def _accounting(stats: DatasetStats) -> list[Block]:
+    return [Text(line) for line in stats.accounting().splitlines()]
 
 
 def _scores_lead(content: DatasetContent) -> str:
@@ -218,9 +155,15 @@ def _scores_lead(content: DatasetContent) -> str:
 
 
 def _score_blocks(content: DatasetContent) -> list[Block]:
-    blocks: list[Block] = [Charts([distribution_chart(d) for d in content.distributions])]
+    edges = level_edges(content.stats.dataset)
+    order = {name: k for k, name in enumerate(content.names)}
+    shown = sorted(content.stats.rewards, key=lambda s: order[s.reward])
+    shown = [s for s in shown if s.num_known or s.column != CaptionKind.SYNTHETIC]
+    blocks: list[Block] = [Charts([distribution_chart(s, edges.get(s.reward, ())) for s in shown])]
     if len(content.names) > 1:
-        blocks.append(Charts([correlation_chart(content.names, content.correlation)]))
+        found = content.stats.correlation
+        at = [found.names.index(name) for name in content.names]
+        blocks.append(Charts([correlation_chart(content.names, found.matrix[np.ix_(at, at)])]))
     if content.levels is not None:
         blocks.append(_level_table(content.levels))
     return blocks

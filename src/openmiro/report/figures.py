@@ -11,32 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmiro.core.artifact import atomic_path
+from openmiro.data.stats import DatasetStats, RewardStats
+from openmiro.data.store import Dataset
 from openmiro.evaluate.intervals import Estimate
 from openmiro.report import style
 from openmiro.report.blocks import Chart
+from openmiro.rewards.levels import LevelTables
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-_BARS = 48
-
-
-@dataclass(frozen=True)
-class Distribution:
-    """The raw scores of one reward.
-
-    Attributes:
-        reward, unit: names.
-        column: which caption they belong to ("image" for image-only rewards).
-        values: finite scores.
-        edges: of the level bins, where levels were fitted.
-    """
-
-    reward: str
-    unit: str
-    column: str
-    values: NDArray[np.float32]
-    edges: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -58,43 +41,33 @@ class IntervalSeries:
     color: str
 
 
-def distribution_chart(found: Distribution) -> Chart:
+def distribution_chart(found: RewardStats, edges: Sequence[float] = ()) -> Chart:
     """A histogram of raw scores with the level bins' edges as ticks below it."""
-    values = np.asarray(found.values, np.float64)
     with style.canvas(3.3, 2.15) as (figure, axes):
-        _draw_distribution(axes, found, values)
+        _draw_distribution(axes, found, edges)
         svg = style.to_svg(figure, f"hist-{slug(found.reward)}-{found.column}")
-    if not len(values):
+    if not found.num_known:
         return Chart(svg, f"No scores of {found.reward} are known.", "no known scores")
-    low, middle, high = np.quantile(values, [0.1, 0.5, 0.9])
-    words = f"{len(values):,} scores, median {middle:.3g}, 80 % between {low:.3g} and {high:.3g}"
+    words = f"{found.num_known:,} scores, median {found.median:.3g}, 80 % between {found.p10:.3g} and {found.p90:.3g}"
     return Chart(svg, f"Histogram of {found.reward}: {words}.", words)
 
 
-def _draw_distribution(axes: Any, found: Distribution, values: NDArray[np.float64]) -> None:
+def _draw_distribution(axes: Any, found: RewardStats, edges: Sequence[float]) -> None:
     suffix = "" if found.column == "image" else f" ({found.column} captions)"
     axes.set_title(found.reward + suffix)
     axes.set_xlabel(found.unit)
     axes.set_yticks([])
     axes.grid(False)
     axes.spines["left"].set_visible(False)
-    if not len(values):
+    if not found.num_known:
         axes.text(0.5, 0.5, "no known scores", ha="center", transform=axes.transAxes)
         return
-    counts, bounds = np.histogram(values, _bounds(values))
-    axes.stairs(counts, bounds, fill=True, color=style.MIRO, alpha=0.85)
-    top = counts.max()
+    axes.stairs(found.bin_counts, found.bin_edges, fill=True, color=style.MIRO, alpha=0.85)
+    top = found.bin_counts.max()
     axes.set_ylim(-0.13 * top, 1.05 * top)
-    inside = [e for e in found.edges if bounds[0] <= e <= bounds[-1]]
+    inside = [e for e in edges if found.bin_edges[0] <= e <= found.bin_edges[-1]]
     if inside:
         axes.vlines(inside, -0.11 * top, -0.02 * top, color=style.BASELINE, linewidth=0.55)
-
-
-def _bounds(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    low, high = float(values.min()), float(values.max())
-    if low == high:
-        low, high = low - 0.5, high + 0.5
-    return np.linspace(low, high, _BARS + 1)
 
 
 def correlation_chart(names: Sequence[str], matrix: NDArray[np.float64]) -> Chart:
@@ -289,19 +262,33 @@ def rows_chart(title: str, unit: str, names: Sequence[str], found: Sequence[Esti
     return Chart(svg, f"{title} with 95 % intervals. {words}.")
 
 
-def save_distribution(found: Distribution, path: Path) -> Path:
-    """Writes `distribution_chart` as an SVG file of its own."""
-    with style.canvas(4.4, 2.8) as (figure, axes):
-        _draw_distribution(axes, found, np.asarray(found.values, np.float64))
-        return _save(figure, path)
+def draw_dataset_stats(stats: DatasetStats, out_folder: Path) -> list[Path]:
+    """Writes one SVG histogram per score column and `correlation.svg`; returns the files.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    edges = level_edges(stats.dataset)
+    written = []
+    for found in stats.rewards:
+        with style.canvas(4.4, 2.8) as (figure, axes):
+            _draw_distribution(axes, found, edges.get(found.reward, ()))
+            written.append(_save(figure, Path(out_folder) / f"{slug(found.reward)}-{found.column}.svg"))
+    names = stats.correlation.names
+    if len(names) > 1:
+        side = 1.9 + 0.5 * len(names)
+        with style.canvas(side, side * 0.86) as (figure, axes):
+            _draw_correlation(axes, names, stats.correlation.matrix)
+            written.append(_save(figure, Path(out_folder) / "correlation.svg"))
+    return written
 
 
-def save_correlation(names: Sequence[str], matrix: NDArray[np.float64], path: Path) -> Path:
-    """Writes `correlation_chart` as an SVG file of its own."""
-    side = 1.9 + 0.5 * len(names)
-    with style.canvas(side, side * 0.86) as (figure, axes):
-        _draw_correlation(axes, names, matrix)
-        return _save(figure, path)
+def level_edges(dataset: Path) -> dict[str, list[float]]:
+    """The level bins' edges by reward; none where no levels were fitted."""
+    path = Dataset.open(dataset).levels_path
+    if not path.exists():
+        return {}
+    return {t.spec.name: [e for e in t.edges if e is not None] for t in LevelTables.load(path).tables}
 
 
 def _save(figure: Figure, path: Path) -> Path:

@@ -1,7 +1,5 @@
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from openmiro.core.errors import ConfigError
@@ -11,47 +9,9 @@ from openmiro.evaluate.steering import (
     bootstrap_difference,
     measure_strip,
     overall_difference,
-    ranks,
-    spearman,
 )
 from openmiro.rewards.classical import Contrast
 from openmiro.rewards.levels import ScoreColumn, fit_level_table
-
-numbers = st.lists(st.integers(-5, 5), min_size=3, max_size=40)
-
-
-def test_ranks_share_ties():
-    np.testing.assert_array_equal(ranks([10, 20, 10, 5]), [2.5, 4, 2.5, 1])
-
-
-def test_spearman_of_known_lists():
-    # 1 - 6 sum d^2 / (n (n^2 - 1)) without ties: d = (0, 1, -1, 0).
-    assert spearman([1, 2, 3, 4], [1, 3, 2, 4]) == pytest.approx(0.8)
-    assert spearman([1, 2, 3], [2, 4, 8]) == pytest.approx(1)
-    assert spearman([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
-    assert np.isnan(spearman([1, 2, 3], [7, 7, 7]))
-    assert np.isnan(spearman([1], [1]))
-
-
-@given(numbers)
-def test_spearman_sees_order_only(values):
-    x = np.array(values, float)
-    y = np.random.default_rng(0).permutation(x)
-    expected = spearman(x, y)
-    assert spearman(x**3, np.exp(y)) == pytest.approx(expected, nan_ok=True)
-    assert spearman(y, x) == pytest.approx(expected, nan_ok=True)
-
-
-def test_spearman_equals_its_definition_with_ties():
-    x, y = [1, 1, 2, 3, 3], [5, 6, 6, 9, 7]
-    assert spearman(x, y) == pytest.approx(np.corrcoef(ranks(x), ranks(y))[0, 1])
-
-
-def test_spearman_refuses_what_has_no_order():
-    with pytest.raises(ConfigError, match="one length"):
-        spearman([1, 2], [1, 2, 3])
-    with pytest.raises(ConfigError):
-        spearman([1, np.nan], [1, 2])
 
 
 def test_paired_difference_ignores_what_pairs_share():
