@@ -7,6 +7,7 @@ scaling to one size.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -80,7 +81,7 @@ def analyze(pixels: NDArray[np.uint8]) -> Analysis:
     """Takes a picture, uint8 [H, W, 3], apart. The maps have its size, or that of its reduction (see `detect`)."""
     lab = oklab(reduced(pixels))
     size = np.hypot(lab[..., 1], lab[..., 2])
-    dull = size <= np.median(size)
+    dull = size <= quantile(size, 0.5)
     ground = lab[dull].mean(0)
     chroma = lab[..., 1:] - ground[1:]
     if float(chroma[dull].std()) > _NOISY:
@@ -106,40 +107,51 @@ def oklab(pixels: NDArray[np.uint8]) -> Floats:
     return np.cbrt(_LINEAR[pixels] @ _TO_LMS.T) @ _TO_LAB.T
 
 
+def quantile(values: Floats, share: float) -> float:
+    """The value below which that share of the values lies, without interpolation (and its cost)."""
+    flat = values.ravel()
+    index = int(share * (flat.size - 1))
+    return float(np.partition(flat, index)[index])
+
+
 def label_regions(values: NDArray[np.integer]) -> tuple[NDArray[np.int32], int]:
     """4-connected regions of equal value; 0 is no region.
 
     Returns:
         Labels 1..num in the shape of `values`, and num. Runs of each line are joined by union-find.
     """
+    runs = _runs(values)
+    parent = list(range(len(runs)))
+    first_above = 0  # of the runs that may touch the present one from above
+    for i, (row, start, stop, value) in enumerate(runs):
+        while runs[first_above][0] < row - 1:
+            first_above += 1
+        for j in range(first_above, i):
+            other_row, other_start, other_stop, other_value = runs[j]
+            if other_row == row:
+                break
+            if other_value == value and other_start < stop and start < other_stop:
+                parent[_root(parent, i)] = _root(parent, j)
+    names: dict[int, int] = {}
     labels = np.zeros(values.shape, dtype=np.int32)
-    parent = [0]
-    above: list[tuple[int, int, int, int]] = []
-    for row, line in enumerate(values.tolist()):
-        runs: list[tuple[int, int, int, int]] = []
-        for start, stop, value in _runs(line):
-            label = len(parent)
-            parent.append(label)
-            for other_start, other_stop, other_value, other in above:
-                if other_value == value and other_start < stop and start < other_stop:
-                    parent[_root(parent, label)] = _root(parent, other)
-            labels[row, start:stop] = label
-            runs.append((start, stop, value, label))
-        above = runs
-    roots = [_root(parent, i) for i in range(len(parent))]
-    names = {root: i for i, root in enumerate(dict.fromkeys(roots))}
-    table = np.array([names[root] for root in roots], dtype=np.int32)
-    return table[labels], len(names) - 1
+    for i, (row, start, stop, _) in enumerate(runs):
+        labels[row, start:stop] = names.setdefault(_root(parent, i), len(names) + 1)
+    return labels, len(names)
 
 
-def _runs(line: list[int]) -> list[tuple[int, int, int]]:
-    runs, start = [], 0
-    for i in range(1, len(line) + 1):
-        if i == len(line) or line[i] != line[start]:
-            if line[start]:
-                runs.append((start, i, line[start]))
-            start = i
-    return runs
+def _runs(values: NDArray[np.integer]) -> list[tuple[int, int, int, int]]:
+    """(row, start, stop, value) of every run of one value that is not 0, row by row."""
+    height, width = values.shape
+    begins = np.ones((height, width), dtype=bool)
+    begins[:, 1:] = values[:, 1:] != values[:, :-1]
+    rows, starts = np.nonzero(begins)
+    stops = np.append(starts[1:], width)
+    stops[stops == 0] = width
+    found = values[rows, starts]
+    kept = found != 0
+    return list(
+        zip(rows[kept].tolist(), starts[kept].tolist(), stops[kept].tolist(), found[kept].tolist(), strict=True)
+    )
 
 
 def _root(parent: list[int], label: int) -> int:
@@ -151,30 +163,36 @@ def _root(parent: list[int], label: int) -> int:
 
 def _smooth(values: Floats) -> Floats:
     """Binomial 3x3 filter of [H, W, ...] with clamped borders."""
-    for axis in (0, 1):
-        width = [(0, 0)] * values.ndim
-        width[axis] = (1, 1)
-        padded = np.pad(values, width, mode="edge")
-        n = values.shape[axis]
-        low, mid, high = (padded[k : k + n] if axis == 0 else padded[:, k : k + n] for k in range(3))
-        values = 0.25 * low + 0.5 * mid + 0.25 * high
-    return values
+    down = 0.5 * values
+    down[1:] += 0.25 * values[:-1]
+    down[:-1] += 0.25 * values[1:]
+    down[0] += 0.25 * values[0]
+    down[-1] += 0.25 * values[-1]
+    across = 0.5 * down
+    across[:, 1:] += 0.25 * down[:, :-1]
+    across[:, :-1] += 0.25 * down[:, 1:]
+    across[:, 0] += 0.25 * down[:, 0]
+    across[:, -1] += 0.25 * down[:, -1]
+    return across
 
 
 def _segment(chroma: Floats) -> tuple[Floats, NDArray[np.int64]]:
     """Amplitude [H, W], and 1 + index of the nearest hue where there is an object, else 0."""
     amplitude = np.hypot(chroma[..., 0], chroma[..., 1])
-    nearest = (chroma @ _HUES.T).argmax(-1)
     visible = amplitude > _MIN_CHROMA
+    nearest = np.where(visible, (chroma @ _HUES.T).argmax(-1), -1)
+    present = np.flatnonzero(np.bincount(nearest[visible], minlength=1))
+    if not len(present):
+        return amplitude, np.zeros(amplitude.shape, dtype=np.int64)
     # Neighbors vote on the color, so that a speckled surface stays one object.
-    votes = _smooth(
-        np.where(visible[..., None] & (nearest[..., None] == np.arange(len(_HUES))), amplitude[..., None], 0)
-    )
-    nearest = votes.argmax(-1)
-    limits = np.full(len(_HUES), np.inf)
-    for color in np.unique(nearest[visible]):
-        limits[color] = 0.5 * np.percentile(amplitude[visible & (nearest == color)], 80)
-    return amplitude, np.where(visible & (amplitude > limits[nearest]), nearest + 1, 0)
+    ballots = np.where(nearest[..., None] == present, amplitude[..., None], np.float32(0))
+    elected = _smooth(ballots).argmax(-1) if len(present) > 1 else np.zeros(amplitude.shape, dtype=np.int64)
+    limits = np.full(len(present), np.inf, dtype=np.float32)
+    for i in range(len(present)):
+        strength = amplitude[visible & (elected == i)]
+        if strength.size:
+            limits[i] = 0.5 * quantile(strength, 0.8)
+    return amplitude, np.where(visible & (amplitude > limits[elected]), present[elected] + 1, 0)
 
 
 def _large_regions(labels: NDArray[np.int32], num: int) -> list[int]:
@@ -184,9 +202,8 @@ def _large_regions(labels: NDArray[np.int32], num: int) -> list[int]:
 
 def _describe(region: NDArray[np.bool_], amplitude: Floats, chroma: Floats, unrest: float) -> DetectedShape:
     height, width = region.shape
-    rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
-    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
-    level = float(np.percentile(amplitude[region], 75))
+    top, bottom, left, right = _box(region)
+    level = quantile(amplitude[region], 0.75)
     shapes, overlap = _shape_probabilities(_normalized(region, amplitude, level))
     colors = _color_probabilities(chroma[region].mean(0))
     tall, wide = (bottom - top) / height, (right - left) / width
@@ -195,7 +212,7 @@ def _describe(region: NDArray[np.bool_], amplitude: Floats, chroma: Floats, unre
         * _sigmoid((level - 0.032) / 0.008)  # washed-out color
         * _sigmoid((0.26 - unrest / level) / 0.025)  # a ground as colorful as the object is noise
         * _sigmoid((min(tall / wide, wide / tall) - 0.6) / 0.06)
-        * _sigmoid((np.sqrt(tall * wide) - 0.24) / 0.015)  # specks of noise are smaller than any object
+        * _sigmoid((math.sqrt(tall * wide) - 0.24) / 0.015)  # specks of noise are smaller than any object
     )
     return DetectedShape(
         shape=SHAPES[int(np.argmax(shapes))],
@@ -211,14 +228,19 @@ def _describe(region: NDArray[np.bool_], amplitude: Floats, chroma: Floats, unre
 
 
 def _sigmoid(x: float) -> float:
-    return float(1 / (1 + np.exp(-min(max(x, -60.0), 60.0))))
+    return 1 / (1 + math.exp(-min(max(x, -60.0), 60.0)))
+
+
+def _box(region: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    """(top, bottom, left, right); the ends are exclusive."""
+    rows, columns = np.flatnonzero(region.any(axis=1)), np.flatnonzero(region.any(axis=0))
+    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
 
 
 def _normalized(region: NDArray[np.bool_], amplitude: Floats, level: float) -> Floats:
     """The region's coverage, cut to its bounding box and scaled to a square grid."""
-    rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
-    box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    coverage = np.clip(amplitude[box] / max(level, 1e-6), 0, 1)
+    top, bottom, left, right = _box(region)
+    coverage = np.minimum(amplitude[top:bottom, left:right] / max(level, 1e-6), 1)
     return _area_weights(coverage.shape[0]) @ coverage @ _area_weights(coverage.shape[1]).T
 
 
@@ -265,7 +287,7 @@ def _template(kind: str, sigma: float) -> Floats:
             coverage = inside.reshape(canvas, fine, canvas, fine).mean((1, 3))
             if sigma:
                 coverage = blur(coverage[..., None], sigma)[..., 0]
-            level = float(np.percentile(coverage[coverage > 0.4], 75))
+            level = quantile(coverage[coverage > 0.4], 0.75)
             grids.append(_normalized(coverage > 0.5 * level, coverage, level))
     return np.mean(grids, axis=0)
 

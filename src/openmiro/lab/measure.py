@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
-from openmiro.lab.detector import Analysis, DetectedShape, analyze
+from openmiro.lab.detector import Analysis, DetectedShape, analyze, quantile
 from openmiro.lab.scenes import COLORS, SHAPES, Floats
 
 MAX_OBJECTS = 6
@@ -91,12 +91,12 @@ def sharpness(lab: Floats, ground: Floats) -> float:
         return 0.0
     horizontal, vertical = np.diff(lab, axis=1)[:-1], np.diff(lab, axis=0)[:, :-1]
     steepness = np.sqrt((horizontal**2).sum(-1) + (vertical**2).sum(-1))
-    contrast = float(np.percentile(np.sqrt(((lab - ground) ** 2).sum(-1)), 98))
-    acutance = float(np.percentile(steepness, 98)) / (contrast + 0.04)
+    contrast = quantile(np.sqrt(((lab - ground) ** 2).sum(-1)), 0.98)
+    acutance = quantile(steepness, 0.98) / (contrast + 0.04)
     light = lab[..., 0]
     rows = light[:-2] - 2 * light[1:-1] + light[2:]
     response = np.abs(rows[:, :-2] - 2 * rows[:, 1:-1] + rows[:, 2:])
-    noise = float(np.median(response)) / (6 * 0.6745)
+    noise = quantile(response, 0.5) / (6 * 0.6745)
     return 100 * acutance / (1 + noise / 0.012)
 
 
@@ -107,7 +107,7 @@ def shadow(analysis: Analysis) -> float:
         return 0.0
     light = np.maximum(analysis.lab[..., 0], 0) ** 3  # OKLab's lightness is a cube root of luminance
     neutral = light[~inside]
-    darkness = np.clip(1 - light / max(float(np.percentile(neutral, 60)), 1e-4), -1, 1)
+    darkness = np.clip(1 - light / max(quantile(neutral, 0.6), 1e-4), -1, 1)
     step = max(1, round(0.09 * inside.shape[1]))
     near = _darkness_beside(inside, darkness, step, step)
     others = [_darkness_beside(inside, darkness, dx, dy) for dx, dy in ((-step, step), (-step, -step), (step, -step))]

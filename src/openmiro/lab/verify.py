@@ -11,8 +11,9 @@ from openmiro.lab.captions import Claim, Mention, Relation
 from openmiro.lab.detector import DetectedShape, detect
 from openmiro.lab.scenes import Tag
 
-MIN_CONFIDENCE = 0.3
-"""Objects below it do not count."""
+MIN_CONFIDENCE = 0.5
+MIN_SHAPE_PROBABILITY = 0.4
+"""Objects below either do not count: neither noise nor a blob between two shapes is an object."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,11 @@ def find(image: Image.Image) -> list[DetectedShape]:
 
 def sure(regions: list[DetectedShape]) -> list[DetectedShape]:
     """Those that look enough like an object to count."""
-    return [d for d in regions if d.confidence >= MIN_CONFIDENCE]
+    return [
+        d
+        for d in regions
+        if d.confidence >= MIN_CONFIDENCE and max(d.shape_probabilities, default=1.0) >= MIN_SHAPE_PROBABILITY
+    ]
 
 
 def meets(found: list[DetectedShape], spec: Spec) -> bool:

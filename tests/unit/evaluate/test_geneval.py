@@ -10,7 +10,7 @@ from openmiro.evaluate.geneval import Verdict, evaluate_geneval
 from openmiro.evaluate.intervals import wilson
 from openmiro.lab.captions import claim_of_tag
 from openmiro.lab.prompts import Prompt, prompt_set
-from openmiro.lab.scenes import LabSettings, Tag, render, sample_scene
+from openmiro.lab.scenes import LabSettings, Tag, blur, render, sample_scene
 from openmiro.lab.verify import Spec
 
 
@@ -66,3 +66,15 @@ def test_counts_shares_and_their_mean():
 def test_pictures_and_prompts_must_match(num_images, num_prompts):
     with pytest.raises(DataError, match=f"{num_images} pictures, {num_prompts} prompts"):
         evaluate_geneval([Image.new("RGB", (24, 24))] * num_images, prompt_set(3)[:num_prompts])
+
+
+@pytest.mark.parametrize("grain", [0.7, 1.5, 2.5, 4.0])
+def test_colored_noise_of_any_grain_does_not_pass(grain):
+    prompts = prompt_set(30)
+    rng = np.random.default_rng(2)
+    images = []
+    for _ in prompts:
+        noise = blur(rng.normal(size=(24, 24, 3)).astype(np.float32), grain)
+        images.append(Image.fromarray(np.clip(128 + 60 * noise / noise.std(), 0, 255).astype(np.uint8)))
+    result = evaluate_geneval(images, prompts)
+    assert all(estimate.value <= 0.1 for estimate in result.by_tag.values())

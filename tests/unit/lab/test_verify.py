@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -55,6 +57,8 @@ def test_directions():
 def test_unsure_objects_do_not_count():
     objects = [found("ring", "red", confidence=MIN_CONFIDENCE), found("ring", "red", confidence=MIN_CONFIDENCE - 0.01)]
     assert sure(objects) == objects[:1]
+    between = replace(objects[0], shape_probabilities=(0.39, 0.37, 0.14, 0.1))
+    assert sure([between]) == []
 
 
 def test_requested_color_is_that_of_the_largest_region():
