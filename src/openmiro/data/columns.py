@@ -154,7 +154,7 @@ def write_latents(
     columns: dict[str, pa.Array] = {"key": pa.array(keys, pa.string())}
     for name, values in (("mean", latents.mean), ("std", latents.std)):
         if values is not None:
-            columns[name] = _fixed_size(values.reshape(len(values), -1), latents.present)
+            columns[name] = _fixed_size(values.reshape(len(values), int(np.prod(shape))), latents.present)
     table = pa.table(columns).replace_schema_metadata({_SHAPE: json.dumps(shape).encode()})
     return _commit(path, lambda p: _write_ipc(p, table), "latents", made, Counter(s.value for s in status))
 
