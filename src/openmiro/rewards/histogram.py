@@ -11,7 +11,7 @@ The two zeros are one value, subnormal numbers are values like any other, and Na
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,15 @@ _ASCENDING = np.concatenate([np.arange(0xFFFF, 0x7FFF, -1), np.arange(0, 0x8000)
 
 Chunks = Callable[[], Iterable[NDArray[np.floating]]]
 """Yields a column piece by piece; called once per pass, and every call must yield the same values in any order."""
+
+
+@dataclass(frozen=True)
+class RankedValue:
+    """One value of a column and its place: `below` values are smaller, `equal` are the same (at least one)."""
+
+    value: np.float32
+    below: int
+    equal: int
 
 
 @dataclass
@@ -75,10 +84,11 @@ class Histogram:
         through = np.cumsum(self.counts[_ASCENDING])
         return _ASCENDING[np.searchsorted(through, np.asarray(ranks, np.int64), side="right")]
 
-    def below(self, cell: int) -> int:
-        """How many values lie in cells of smaller values."""
-        position = 0xFFFF - cell if cell >= 0x8000 else 0x8000 + cell
-        return int(self.counts[_ASCENDING[:position]].sum())
+    def below(self) -> NDArray[np.int64]:
+        """How many values lie in cells of smaller values, [65536] by cell."""
+        below = np.empty_like(self.counts)
+        below[_ASCENDING] = np.cumsum(self.counts[_ASCENDING]) - self.counts[_ASCENDING]
+        return below
 
 
 @dataclass
@@ -124,14 +134,14 @@ class Refinement:
         counts = self.counts[row : row + _NUM_CELLS]
         return counts[::-1] if cell >= 0x8000 else counts
 
-
-@dataclass(frozen=True)
-class RankedValue:
-    """One value of a column and its place: `below` values are smaller, `equal` are the same (at least one)."""
-
-    value: np.float32
-    below: int
-    equal: int
+    def find(self, cell: int, ranks: Sequence[int]) -> list[RankedValue]:
+        """The values at the given ranks among the values of one cell, with their place in the cell."""
+        counts = self.ascending(cell)
+        through = np.cumsum(counts)
+        places = np.searchsorted(through, np.asarray(ranks, np.int64), side="right")
+        lows = 0xFFFF - places if cell >= 0x8000 else places
+        values = ((cell << 16) | lows).astype(np.uint32).view(np.float32)
+        return [RankedValue(v, int(through[p] - counts[p]), int(counts[p])) for v, p in zip(values, places)]
 
 
 def count(chunks: Chunks) -> Histogram:
@@ -149,32 +159,22 @@ def order_statistics(chunks: Chunks, histogram: Histogram, ranks: Sequence[int])
         DataError: the column yields other values than in pass one.
     """
     cells = histogram.cells_of(ranks)
+    below = histogram.below()
     found: list[RankedValue | None] = [None] * len(ranks)
     for group in batched(np.unique(cells).tolist(), MAX_CELLS):
         refinement = Refinement(np.asarray(group))
         for values in chunks():
             refinement.update(values)
-        for i in np.flatnonzero(np.isin(cells, group)):
-            found[i] = find(histogram, refinement, int(cells[i]), ranks[int(i)])
+        for cell in group:
+            wanted = np.flatnonzero(cells == cell)
+            inside = [ranks[int(i)] - int(below[cell]) for i in wanted]
+            if refinement.ascending(cell).sum() != histogram.counts[cell]:
+                raise DataError(
+                    "the scores changed while their levels were being fitted. Wait for the writer, then run again."
+                )
+            for i, place in zip(wanted, refinement.find(cell, inside)):
+                found[i] = replace(place, below=place.below + int(below[cell]))
     return [value for value in found if value is not None]
-
-
-def find(histogram: Histogram, refinement: Refinement, cell: int, rank: int) -> RankedValue:
-    """The value at a rank that lies in `cell`, from the counts of both passes.
-
-    Raises:
-        DataError: the passes counted different values.
-    """
-    counts = refinement.ascending(cell)
-    through = np.cumsum(counts)
-    if through[-1] != histogram.counts[cell]:
-        raise DataError("the scores changed while their levels were being fitted. Wait for the writer, then run again.")
-    start = histogram.below(cell)
-    place = int(np.searchsorted(through, rank - start, side="right"))
-    low = 0xFFFF - place if cell >= 0x8000 else place
-    value = np.uint32((cell << 16) | low).view(np.float32)
-    equal = int(counts[place])
-    return RankedValue(value, start + int(through[place]) - equal, equal)
 
 
 def _chunked_bits(values: NDArray[np.floating]) -> Iterator[NDArray[np.uint32]]:

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
@@ -117,6 +117,7 @@ def test_turning_and_mirroring_change_nothing(model):
         assert score(model, image.transpose(change)) == pytest.approx(score(model, image), rel=1e-6)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 3000), st.integers(1, 3000))
 def test_the_working_size_is_limited_and_keeps_its_shape(width, height):
     small = limit_side(Image.new("1", (width, height)), WORKING_SIDE)
@@ -130,6 +131,7 @@ def test_the_working_size_is_limited_and_keeps_its_shape(width, height):
         assert small.size == (width, height)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 255), st.integers(0, 255), st.integers(0, 255))
 def test_scores_of_flat_pictures_stay_in_range(r, g, b):
     image = flat((r, g, b))

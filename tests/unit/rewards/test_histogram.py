@@ -29,6 +29,7 @@ def finite_sorted(values):
     return np.sort(np.where(finite == 0, np.float32(0), finite))
 
 
+@settings(deadline=None)
 @given(COLUMNS)
 def test_every_rank_is_the_sorted_value(values):
     histogram = count(lambda: [values])
@@ -42,6 +43,7 @@ def test_every_rank_is_the_sorted_value(values):
     assert [f.equal for f in found] == [int((expected == f.value).sum()) for f in found]
 
 
+@settings(deadline=None)
 @given(COLUMNS, st.lists(st.integers(0, 200), max_size=4), st.randoms())
 def test_shards_merge_in_any_order_to_the_same_counts(values, cuts, random):
     whole = Histogram().update(values)
@@ -113,7 +115,7 @@ def test_scores_that_change_between_the_passes_are_refused():
         order_statistics(read, count(read), [5])
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(1, 300))
 def test_one_value_repeated_is_every_rank(times):
     values = np.full(times, -7.25, np.float32)

@@ -53,7 +53,7 @@ def brute_force_bin(values, v, num_bins):
     return min(int(rank * num_bins), num_bins - 1)
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(COLUMNS, BINS, st.lists(FINITE, max_size=10))
 def test_bins_follow_the_definition_for_fitted_and_unseen_values(values, num_bins, unseen):
     table = fit(values, num_bins)
@@ -64,6 +64,7 @@ def test_bins_follow_the_definition_for_fitted_and_unseen_values(values, num_bin
     np.testing.assert_array_equal(table.bins(probes), expected)
 
 
+@settings(deadline=None)
 @given(COLUMNS, BINS)
 def test_levels_lie_in_the_unit_interval_and_never_fall(values, num_bins):
     level, known = fit(values, num_bins).transform(np.sort(values))
@@ -74,6 +75,7 @@ def test_levels_lie_in_the_unit_interval_and_never_fall(values, num_bins):
     assert (np.diff(level) >= 0).all()
 
 
+@settings(deadline=None)
 @given(st.integers(1, 2000), BINS)
 def test_distinct_scores_fill_bins_equally(n, num_bins):
     values = np.random.default_rng(n).permutation(n).astype(np.float32) - n / 3
@@ -82,6 +84,7 @@ def test_distinct_scores_fill_bins_equally(n, num_bins):
     assert abs(population.sum() - n) == 0
 
 
+@settings(deadline=None)
 @given(COLUMNS, BINS)
 def test_population_of_a_bin_is_its_share_up_to_its_ties(values, num_bins):
     table = fit(values, num_bins)
@@ -98,6 +101,7 @@ def test_mean_level_of_a_continuous_score_is_one_half():
     assert abs(level.std() - np.sqrt(1 / 12)) < 0.01
 
 
+@settings(deadline=None)
 @given(COLUMNS, BINS)
 def test_edges_are_numpy_quantiles_or_the_next_float(values, num_bins):
     table = fit(values, num_bins)
@@ -115,6 +119,7 @@ def test_edges_of_distinct_scores_equal_numpy():
     np.testing.assert_array_equal(ours, next_float(numpys, np.inf))
 
 
+@settings(deadline=None)
 @given(COLUMNS, BINS, st.integers(1, 7), st.randoms(use_true_random=False))
 def test_sharding_and_order_do_not_change_the_table(values, num_bins, parts, random):
     shuffled = list(values)
@@ -122,6 +127,7 @@ def test_sharding_and_order_do_not_change_the_table(values, num_bins, parts, ran
     assert fit(values, num_bins).dump() == fit(shuffled, num_bins, parts).dump()
 
 
+@settings(deadline=None)
 @given(COLUMNS, BINS)
 def test_level_to_raw_to_level_is_the_identity_on_bins_with_scores(values, num_bins):
     table = fit(values, num_bins)
@@ -134,6 +140,7 @@ def test_level_to_raw_to_level_is_the_identity_on_bins_with_scores(values, num_b
         assert table.inverse(float(np.float32(level))) == raw
 
 
+@settings(deadline=None)
 @given(COLUMNS, BINS)
 def test_raw_to_level_to_raw_stays_in_the_bin(values, num_bins):
     table = fit(values, num_bins)
@@ -141,6 +148,7 @@ def test_raw_to_level_to_raw_stays_in_the_bin(values, num_bins):
     np.testing.assert_array_equal(table.bins(back), table.bins(values))
 
 
+@settings(deadline=None)
 @given(COLUMNS, BINS)
 def test_inverse_ascends_and_is_always_a_fitted_score(values, num_bins):
     centers = fit(values, num_bins).inverse_array(np.linspace(0, 1, num_bins))
@@ -148,6 +156,7 @@ def test_inverse_ascends_and_is_always_a_fitted_score(values, num_bins):
     assert (np.diff(centers.astype(np.float64)) >= 0).all()
 
 
+@settings(deadline=None)
 @given(COLUMNS, BINS)
 def test_a_table_survives_its_file(values, num_bins):
     table = fit(values, num_bins)
@@ -231,7 +240,7 @@ def test_many_bins_for_few_scores():
     np.testing.assert_array_equal(table.bins([0, 1, 2, 3, 4]), [0, 166, 500, 833, 999])
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.floats(-1e3, 1e3), st.floats(1e-2, 1e3))
 def test_only_the_order_of_scores_matters(shift, scale):
     raw = np.random.default_rng(5).permutation(200)
