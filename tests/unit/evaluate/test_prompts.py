@@ -1,3 +1,4 @@
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from openmiro.evaluate.prompts import (
     read_parti,
 )
 
-SHARED = Path(__file__).parents[4] / "shared" / "data"
+SHARED = Path(os.environ.get("OPENMIRO_SHARED") or Path(__file__).parents[4] / "shared") / "data"
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def shared_file():
     def path_of(name: str) -> Path:
         path = SHARED / name
         if not path.exists():
-            pytest.skip(f"{path} is not there: the public prompt files are not part of this repository")
+            pytest.skip(f"no {name} in the folder of shared material (set OPENMIRO_SHARED)")
         return path
 
     return path_of
