@@ -75,6 +75,8 @@ def process_group() -> Iterator[Group]:
         torch.cuda.set_device(local_rank)
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
-        yield Group(dist.get_rank(), dist.get_world_size(), local_rank)
+        group = Group(dist.get_rank(), dist.get_world_size(), local_rank)
+        yield group
+        group.barrier()  # nobody leaves while another still listens to it
     finally:
         dist.destroy_process_group()

@@ -17,7 +17,7 @@ from openmiro.core.progress import progress
 from openmiro.core.seeds import stream_key
 from openmiro.core.types import LatentBatch
 from openmiro.train.dataset_source import open_dataset
-from openmiro.train.distributed import process_group
+from openmiro.train.distributed import Group, process_group
 from openmiro.train.hooks import Hook, SampleGrid, is_due
 from openmiro.train.monitor import StepRecord
 from openmiro.train.optim import learning_rate_factor, set_learning_rate
@@ -89,22 +89,35 @@ def train(
         NonFiniteLossError: the loss became NaN or infinite.
         OpenMiroError: the recipe, the data or the run folder cannot be used; the message says what to do.
     """
-    begun = time.perf_counter()
     with process_group() as group, StopRequest() as stop:
         target = torch.device(device) if device is not None else default_device(group)
-        with open_session(recipe, source or open_dataset(recipe), Path(out), group, target) as session:
-            first = session.step
-            grid = [SampleGrid(recipe)] if recipe.samples.every_images else []
-            checkpoint = _run(session, [*grid, *hooks], stop)
-            return TrainResult(
-                run=session.run,
-                checkpoint=checkpoint,
-                steps=session.step,
-                images=session.images,
-                resumed_from=first,
-                loss=session.monitor.last_loss,
-                seconds=time.perf_counter() - begun,
-            )
+        return _train_in_group(recipe, Path(out), source, target, hooks, group, stop)
+
+
+def _train_in_group(
+    recipe: Recipe,
+    out: Path,
+    source: SampleSource | None,
+    device: torch.device,
+    hooks: Sequence[Hook],
+    group: Group,
+    stop: StopRequest,
+) -> TrainResult:
+    # A function of its own, so that everything that talks to other processes is gone before the group is.
+    begun = time.perf_counter()
+    with open_session(recipe, source or open_dataset(recipe), out, group, device) as session:
+        first = session.step
+        grid = [SampleGrid(recipe)] if recipe.samples.every_images else []
+        checkpoint = _run(session, [*grid, *hooks], stop)
+        return TrainResult(
+            run=session.run,
+            checkpoint=checkpoint,
+            steps=session.step,
+            images=session.images,
+            resumed_from=first,
+            loss=session.monitor.last_loss,
+            seconds=time.perf_counter() - begun,
+        )
 
 
 def _run(session: Session, hooks: Sequence[Hook], stop: StopRequest) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -191,6 +192,8 @@ def _wrap(denoiser: Any, recipe: Recipe, group: Group, device: torch.device) -> 
         module = torch.compile(module)
     if group.world_size == 1:
         return module
+    # Harmless: a depthwise weight has an axis of length 1, whose stride means nothing.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     return DistributedDataParallel(module, device_ids=[device.index] if device.type == "cuda" else None)
 
 
