@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from openmiro.core.config import Config
 from openmiro.core.errors import ConfigError
 from openmiro.core.types import Condition, DenoiserOutput
-from openmiro.models.embedders import RewardEmbedder, TextEmbedder, TimeEmbedder
+from openmiro.models.embedders import RewardEmbedder, TextEmbedder, TimeEmbedder, trim_padding
 from openmiro.models.layers import Attention, FeedForward, Matrix, compute_dtype, normalize, split_heads
 
 
@@ -133,12 +133,13 @@ class DiT(nn.Module):
 
     def _tokens(self, condition: Condition) -> tuple[Tensor, Tensor]:
         """Registers, rewards and words as tokens [B, M, D], and which of them exist, [B, 1, M, 1]."""
-        batch, mask = len(condition), condition.text_mask
+        batch = len(condition)
+        text, mask = trim_padding(condition.text, condition.text_mask)
         dtype = compute_dtype(mask.device, self.registers.dtype)
         parts = [self.registers.expand(batch, -1, -1)]
         if self.rewards is not None:
             parts.append(self.rewards(condition.level, condition.known))
-        parts.append(self.text(condition.text))
+        parts.append(self.text(text))
         tokens = torch.cat([part.to(dtype) for part in parts], dim=1)
         always = mask.new_ones(batch, tokens.shape[1] - mask.shape[1])
         return tokens, torch.cat([always, mask], dim=1).to(dtype)[:, None, :, None]

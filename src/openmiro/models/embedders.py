@@ -82,3 +82,15 @@ class TextEmbedder(nn.Module):
 
     def forward(self, text: Tensor) -> Tensor:
         return self.embed(text) + self.position[: text.shape[1]]
+
+
+def trim_padding(text: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Text [B, L, ...] and mask [B, L] without the columns behind the batch's last word.
+
+    Only on the CPU in eager mode: elsewhere a size that depends on the data costs a synchronization or a recompilation.
+    """
+    if mask.device.type != "cpu" or torch.compiler.is_compiling():
+        return text, mask
+    used = mask.any(0).nonzero()
+    length = int(used[-1]) + 1 if len(used) else 0
+    return text[:, :length], mask[:, :length]

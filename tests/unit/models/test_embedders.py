@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from openmiro.models.embedders import RewardEmbedder, TextEmbedder, TimeEmbedder, fourier_features
+from openmiro.models.embedders import RewardEmbedder, TextEmbedder, TimeEmbedder, fourier_features, trim_padding
 
 
 def test_fourier_features_are_cos_and_sin_of_known_frequencies():
@@ -72,3 +72,13 @@ def test_time_embedder_separates_times():
     out = embed(torch.tensor([0.1, 0.11, 0.9]))
     assert out.shape == (3, 16)
     assert not torch.allclose(out[0], out[1], atol=1e-4)
+
+
+def test_trimming_drops_only_what_nobody_uses():
+    text = torch.arange(10).view(2, 5)
+    mask = torch.tensor([[True, False, False, False, False], [True, False, True, False, False]])
+    trimmed, left = trim_padding(text, mask)
+    assert torch.equal(trimmed, text[:, :3])
+    assert torch.equal(left, mask[:, :3])
+    nothing, none = trim_padding(text, torch.zeros_like(mask))
+    assert nothing.shape == none.shape == (2, 0)
