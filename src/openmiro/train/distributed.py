@@ -12,6 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from openmiro.core.errors import InterruptedTrainingError, NonFiniteLossError
+
 
 @dataclass(frozen=True)
 class Group:
@@ -76,7 +78,11 @@ def process_group() -> Iterator[Group]:
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
         group = Group(dist.get_rank(), dist.get_world_size(), local_rank)
-        yield group
+        try:
+            yield group
+        except (InterruptedTrainingError, NonFiniteLossError):
+            group.barrier()  # these are raised by every process at the same step
+            raise
         group.barrier()  # nobody leaves while another still listens to it
     finally:
         dist.destroy_process_group()

@@ -80,7 +80,7 @@ def test_overrides_win_over_the_file():
     ],
 )
 def test_a_wrong_key_or_value_is_named(override, kind, words):
-    changes = ["samples.prompts=[]", override]
+    changes = ["samples={}", override]
     with pytest.raises(kind) as caught:
         load_recipe("lab-miro", changes)
     for word in words:
