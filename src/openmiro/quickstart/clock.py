@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,9 @@ from pathlib import Path
 from rich.console import Console
 
 from openmiro.core.artifact import read_json, write_json
+
+TICK_SECONDS = 10.0
+"""Between signs of life where there is no terminal."""
 
 
 class Clock:
@@ -35,15 +39,28 @@ class Clock:
         return sum(self.seconds.values())
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Announces a stage and adds its seconds, also where it is interrupted."""
+    def stage(self, name: str, ticking: bool = True) -> Iterator[None]:
+        """Announces a stage and adds its seconds, also where it is interrupted.
+
+        Args:
+            name: of the stage.
+            ticking: say now and then that it goes on, where there is no terminal to show a bar on.
+        """
         self.console.print(f"[bold]{name}[/bold] ...", highlight=False)
         begun = time.monotonic()
+        ended = threading.Event()
+        if ticking and not self.console.is_terminal:
+            threading.Thread(target=self._tick, args=(ended, begun), daemon=True).start()
         try:
             yield
         finally:
+            ended.set()
             self._add(name, time.monotonic() - begun)
         self.console.print(f"  done in {time.monotonic() - begun:.0f} s", style="dim", highlight=False)
+
+    def _tick(self, ended: threading.Event, begun: float) -> None:
+        while not ended.wait(TICK_SECONDS):
+            self.console.print(f"  {time.monotonic() - begun:.0f} s", style="dim", highlight=False)
 
     def _add(self, name: str, seconds: float) -> None:
         table = self.seconds

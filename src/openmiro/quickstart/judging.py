@@ -130,7 +130,7 @@ class Judging:
         return self._job(f"scale {scale:g}", self.baseline, way, PromptList(num_per_tag=num, seed=seed), ())
 
     def _baseline_jobs(self, best: float) -> list[Job]:
-        ways = {f"best text guidance ({best:g})": best, _UNGUIDED: 1.0}
+        ways = {f"text guidance {best:g}": best, _UNGUIDED: 1.0}
         return [
             self._job(f"{self.baseline} {name}", self.baseline, _text_guided(scale), self._test, self.levels.names)
             for name, scale in ways.items()

@@ -72,20 +72,15 @@ def jobs(settings: QuickstartSettings, folders: Folders, plan: Plan) -> list[Job
 def _trial(settings: QuickstartSettings, folders: Folders, threads: int, seed: int, clock: Clock) -> float:
     found = recipes(settings, folders, settings.trial_images, threads, seed)
     trials = [Job(f"{name} (trial)", r, folders.trials / r.name) for name, r in found.items()]
-    with clock.stage("measuring the speed of training"):
+    with clock.stage("measuring the speed of training", ticking=False):
         train_all(trials, threads, clock.console)
     return round(min(images_per_second(job.run) for job in trials), 1)
 
 
-def _affordable(settings: QuickstartSettings, minutes: float, threads: int, speed: float, spent: float) -> int:
+def affordable(settings: QuickstartSettings, minutes: float, threads: int, speed: float, spent: float) -> int:
     """Pictures for each model: what is left of the minutes after judging and the page, at the measured speed."""
     at_once = len(MODELS) if threads >= len(MODELS) else 1
-    judging = settings.evaluation_seconds * max(0.5, _REFERENCE_SPEED / max(speed, 1.0)) * at_once_factor(at_once)
+    turns = len(MODELS) / at_once  # on one core everything takes twice as long
+    judging = settings.evaluation_seconds * turns * max(0.5, _REFERENCE_SPEED / max(speed, 1.0))
     left = minutes * 60 - spent - judging - settings.reserve_seconds
-    turns = len(MODELS) / at_once
     return max(1, int(left * speed * _CAUTION / turns) // ROUNDING) * ROUNDING
-
-
-def at_once_factor(at_once: int) -> float:
-    """How much longer judging takes on fewer than two cores."""
-    return len(MODELS) / at_once

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from openmiro.annotate import annotate, encode, fit_dataset_levels
@@ -16,7 +17,7 @@ from openmiro.core.errors import ConfigError
 from openmiro.core.progress import progress
 from openmiro.evaluate.intervals import Estimate
 from openmiro.evaluate.steering import Arm
-from openmiro.lab.scenes import LabSettings
+from openmiro.lab.scenes import LabSettings, Tag
 from openmiro.lab.shards import synthesize
 from openmiro.quickstart.clock import Clock
 from openmiro.quickstart.judging import Judgement, Judging
@@ -31,6 +32,7 @@ from openmiro.rewards.levels import LevelTables
 from openmiro.train.recipe import load_recipe
 
 _MOST_THREADS = 16
+_SHOWN_REWARDS = ("aesthetic", "sharpness", "alignment")
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def run_quickstart(
         _prepare(settings, folders, threads, seed, clock)
         plan = make_plan(settings, folders, minutes, threads, seed, clock)
         models = jobs(settings, folders, plan)
-        with clock.stage(f"training both models on {plan.images:,} pictures"):
+        with clock.stage(f"training both models on {plan.images:,} pictures", ticking=False):
             train_all(models, threads, console)
         judging = Judging(
             runs={job.name: job.run for job in models},
@@ -224,20 +226,17 @@ def _interval(estimate: Estimate) -> list[float | None]:
 
 def _print_summary(found: Judgement, verdicts: list[Verdict], clock: Clock, folders: Folders) -> None:
     console = Console()
-    table = Table(title="baseline and MIRO on one budget", title_justify="left")
-    for column in ("arm", "GenEval-lab", "single object", "requested color", "aesthetic", "sharpness", "alignment"):
-        table.add_column(column, justify="left" if column == "arm" else "right")
+    table = Table(title="baseline and MIRO on one budget", title_justify="left", box=None)
+    table.add_column("arm", no_wrap=True)
+    for column in ("GenEval", "single", "color", *_SHOWN_REWARDS):
+        table.add_column(column, justify="right", no_wrap=True)
     for arm in found.arms:
-        shares = (arm.overall, arm.tag("single_object"), arm.requested_color)
-        rewards = (f"{arm.reward(n).value:.3g}" if n in arm.scores else "-" for n in table_rewards())
+        shares = (arm.overall, arm.tag(Tag.SINGLE_OBJECT), arm.requested_color)
+        rewards = (f"{arm.reward(n).value:.3g}" if n in arm.scores else "-" for n in _SHOWN_REWARDS)
         table.add_row(arm.name, *(f"{s.value:.2f}" for s in shares), *rewards)
     console.print(table)
     for verdict in verdicts:
         style = {"yes": "green", "no": "red"}.get(verdict.answer, "yellow")
-        console.print(f"[{style}]{verdict.answer:>12}[/{style}]  {verdict.claim}: {verdict.evidence}", highlight=False)
+        line = f"[{style}]{verdict.answer:>3}[/{style}]  {escape(verdict.claim)}: {escape(verdict.evidence)}"
+        console.print(line, highlight=False, soft_wrap=True)
     console.print(f"{clock.total / 60:.1f} minutes. The report: {folders.report}", highlight=False, soft_wrap=True)
-
-
-def table_rewards() -> tuple[str, ...]:
-    """Rewards shown in the printed table."""
-    return ("aesthetic", "sharpness", "alignment")

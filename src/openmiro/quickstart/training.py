@@ -24,10 +24,9 @@ from rich.progress import (
 
 from openmiro.core.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, InterruptedTrainingError, OpenMiroError
 from openmiro.core.log import TIMING_FILE, read_metrics
+from openmiro.quickstart.clock import TICK_SECONDS
 from openmiro.quickstart.processes import spawn_environment
 from openmiro.train.recipe import Recipe
-
-_LINE_EVERY = 30.0
 
 
 @dataclass(frozen=True)
@@ -171,7 +170,7 @@ class _Bars:
         name, _, total = self.state[bar]
         self.state[bar] = (name, images, total)
         self.progress.update(bar, completed=images)
-        if not self.console.is_terminal and time.monotonic() - self.said > _LINE_EVERY:
+        if not self.console.is_terminal and time.monotonic() - self.said > TICK_SECONDS:
             self.said = time.monotonic()
             parts = ", ".join(f"{n} {done:,} of {all_:,} images" for n, done, all_ in self.state.values())
             self.console.print(f"  {parts}", highlight=False)

@@ -167,7 +167,7 @@ def smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def interval_chart(title: str, groups: Sequence[str], series: Sequence[IntervalSeries], name: str, unit: str) -> Chart:
     """Estimates as dots with their intervals, one row per group and one color per series."""
     height = 0.75 + len(groups) * (0.13 + 0.13 * len(series)) + 0.17 * len(series)
-    with style.canvas(5.2, height) as (figure, axes):
+    with style.canvas(7.2, height) as (figure, axes):
         for k, item in enumerate(series):
             offset = (k - (len(series) - 1) / 2) * 0.72 / len(series)
             means = np.array([i.value for i in item.intervals])
@@ -194,7 +194,7 @@ def interval_chart(title: str, groups: Sequence[str], series: Sequence[IntervalS
         f"{group}: " + ", ".join(f"{s.name} {s.intervals[g].value:.3g}" for s in series)
         for g, group in enumerate(groups)
     )
-    return Chart(svg, f"{title}. {best}.")
+    return Chart(svg, f"{title}. {best}.", wide=True)
 
 
 def strip_chart(

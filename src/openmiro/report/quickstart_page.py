@@ -9,9 +9,23 @@ from pathlib import Path
 from PIL.Image import Image
 
 from openmiro.data.store import Dataset
+from openmiro.evaluate.intervals import Estimate
 from openmiro.evaluate.steering import Arm, Strip
 from openmiro.report import style
-from openmiro.report.blocks import Block, Charts, Code, Matrix, Page, Section, Table, Text, Tile, Verdict, Verdicts
+from openmiro.report.blocks import (
+    Block,
+    Chart,
+    Charts,
+    Code,
+    Matrix,
+    Page,
+    Section,
+    Table,
+    Text,
+    Tile,
+    Verdict,
+    Verdicts,
+)
 from openmiro.report.dataset_page import dataset_sections, read_content
 from openmiro.report.figures import IntervalSeries, interval_chart, loss_chart, rows_chart, strip_chart, time_chart
 from openmiro.report.page import write_page
@@ -178,7 +192,7 @@ def _comparison(results: QuickstartResults) -> Section:
     by_tag = interval_chart(
         "GenEval-lab by tag", names, series, "geneval", "share of pictures that show what was asked"
     )
-    rewards = list(results.arms[0].scores)
+    rewards = [s.strip.reward for s in results.strips if s.strip.reward in results.arms[0].scores]
     lead = (
         f"Every arm draws the same {len(results.arms[0].tags)} held-out prompts with the same seeds. GenEval-lab is"
         " judged by an exact verifier that no model was conditioned on. Intervals are 95 %: Wilson's for shares, the"
@@ -186,36 +200,51 @@ def _comparison(results: QuickstartResults) -> Section:
     )
     blocks: list[Block] = [
         Charts([by_tag]),
-        _table_of_arms(results.arms, tags, rewards, frozenset(results.highlighted)),
+        _tag_table(results.arms, tags, frozenset(results.highlighted)),
         Charts([_reward_chart(results, reward) for reward in rewards]),
+        _reward_table(results.arms, rewards, frozenset(results.highlighted)),
         Table(["arm", "how it was sampled"], [[a.name, results.about_arms.get(a.name, "")] for a in results.arms]),
         _guidance_table(results.guidance_search),
     ]
     return Section("comparison", "Baseline and MIRO on one budget", blocks, lead)
 
 
-def _reward_chart(results: QuickstartResults, reward: str):
+def _reward_chart(results: QuickstartResults, reward: str) -> Chart:
     baseline = results.arms[0].name
     colors = [style.BASELINE if arm.name == baseline else style.MIRO for arm in results.arms]
     unit = next((s.strip.unit for s in results.strips if s.strip.reward == reward), "raw score")
     return rows_chart(reward, unit, [a.name for a in results.arms], [a.reward(reward) for a in results.arms], colors)
 
 
-def _table_of_arms(arms: Sequence[Arm], tags: Sequence[str], rewards: Sequence[str], strong: frozenset[str]) -> Block:
-    headers = ["arm", "GenEval-lab", *(t.replace("_", " ") for t in tags), "requested color", *rewards]
+def _tag_table(arms: Sequence[Arm], tags: Sequence[str], strong: frozenset[str]) -> Block:
+    headers = ["arm", "GenEval-lab", *(t.replace("_", " ") for t in tags), "requested color"]
     rows = [
         [
             arm.name,
-            *(f"{e.value:.3f} ± {_half(e):.3f}" for e in (arm.overall, *map(arm.tag, tags), arm.requested_color)),
-            *(f"{arm.reward(r).value:.3g} ± {_half(arm.reward(r)):.2g}" for r in rewards),
+            *(f"{e.value:.2f} ± {_half(e):.2f}" for e in (arm.overall, *map(arm.tag, tags), arm.requested_color)),
         ]
         for arm in arms
     ]
-    marked = frozenset(i for i, arm in enumerate(arms) if arm.name in strong)
-    return Table(headers, rows, "Means with half the width of their 95 % intervals", marked)
+    caption = "Share of pictures that show what was asked, with half the width of the 95 % intervals"
+    return Table(headers, rows, caption, _marked(arms, strong))
 
 
-def _half(estimate) -> float:
+def _reward_table(arms: Sequence[Arm], rewards: Sequence[str], strong: frozenset[str]) -> Block:
+    rows = [[arm.name, *(_brief(arm.reward(r)) for r in rewards)] for arm in arms]
+    caption = "Mean raw scores, with half the width of the 95 % intervals"
+    return Table(["arm", *rewards], rows, caption, _marked(arms, strong))
+
+
+def _marked(arms: Sequence[Arm], strong: frozenset[str]) -> frozenset[int]:
+    return frozenset(i for i, arm in enumerate(arms) if arm.name in strong)
+
+
+def _brief(estimate: Estimate) -> str:
+    digits = 1 if abs(estimate.value) >= 20 else 2 if abs(estimate.value) >= 2 else 3
+    return f"{estimate.value:.{digits}f} ± {_half(estimate):.{digits}f}"
+
+
+def _half(estimate: Estimate) -> float:
     return (estimate.high - estimate.low) / 2
 
 
