@@ -13,9 +13,11 @@ from openmiro.core.errors import BudgetExceededError, DataError
 from openmiro.core.types import ImageCodec, TextEncoder
 from openmiro.data.accounting import DatasetReport, write_report
 from openmiro.data.images import Limits
-from openmiro.data.sources import open_source
+from openmiro.data.sources import Source, open_source
 from openmiro.data.store import Dataset, check_name
 from openmiro.rewards.catalog import expand_names, resolve_rewards
+
+_MAX_COUNTED = 32
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def annotate(
     dataset = Dataset.create(dataset_folder, opened, limits)
     with dataset.writing():
         tasks = [AnnotateTask(dataset.folder, shard, names) for shard in dataset.shards]
-        reports = (engine or LocalEngine(num_workers)).run(tasks, "annotating", None)
+        reports = (engine or LocalEngine(num_workers)).run(tasks, "annotating", _estimated_rows(opened))
         accounting = write_report(dataset)
     if not accounting.num_ok:
         raise DataError(f"{opened.path} is empty of usable rows: {accounting.lines()[0]}")
@@ -155,12 +157,15 @@ def encode(
         encoder = ready_encoder(dataset, text_encoder)
         latents = [LatentTask(dataset.folder, shard, fitted.column, resolution) for shard in dataset.shards]
         texts = [TextTask(dataset.folder, shard, encoder.name) for shard in dataset.shards]
-        reports = [
-            *engine.run(latents, "encoding pictures", num_rows),
-            *engine.run(texts, "encoding captions", num_rows),
-        ]
+        reports = engine.run([*latents, *texts], "encoding", 2 * num_rows)  # pictures, then captions
     shape = fitted.codec.latent_shape(resolution)
     return EncodeReport(dataset.folder, fitted.column, encoder.name, shape, num_rows, num_ok, tuple(reports))
+
+
+def _estimated_rows(source: Source) -> int:
+    """For the progress bar: exact for few shards, else as if all were like the first."""
+    counted = [sum(1 for _ in shard.row_keys()) for shard in source.shards[:_MAX_COUNTED]]
+    return sum(counted) if len(source.shards) <= _MAX_COUNTED else counted[0] * len(source.shards)
 
 
 def _check_budget(dataset: Dataset, accounting: DatasetReport, max_bad_share: float) -> None:
