@@ -45,7 +45,7 @@ def make_plan(
     except OpenMiroError:
         pass
     speed = 0.0 if settings.images else _trial(settings, folders, threads, seed, clock)
-    images = settings.images or _affordable(settings, minutes, threads, speed, clock.total)
+    images = settings.images or affordable(settings, minutes, threads, speed, clock.total)
     plan = Plan(minutes=minutes, seed=seed, threads=threads, trial_speed=speed, images=images)
     write_json(path, plan.dump())
     return plan
