@@ -67,7 +67,7 @@ def _rewards(pipeline: MiroPipeline) -> list[str]:
     ]
     for spec in pipeline.rewards.specs:
         row = (spec.name, spec.description, spec.unit, _raw_range(pipeline, spec.name), spec.license)
-        lines.append("| " + " | ".join(cell.replace("|", "/") for cell in row) + " |")
+        lines.append("| " + " | ".join(" ".join(cell.replace("|", "/").split()) for cell in row) + " |")
     return [*lines, ""]
 
 

@@ -82,10 +82,12 @@ def test_sharpening_decoder_is_better_on_pictures_it_has_not_seen():
 
 
 def test_sharpening_decoder_falls_back_on_the_plain_one_where_pictures_are_few():
-    few, held_out = [pictures(2)], pictures(seed=1)
-    plain, sharp = (build_codec("patch", {"num_channels": 24, "sharpen": s}).fit(few) for s in (False, True))
+    # Noise has nothing that neighbors could tell: whatever is learned from five pictures of it is overfitted.
+    generator = torch.Generator().manual_seed(0)
+    few, held_out = (torch.rand(n, 3, 24, 24, generator=generator) * 2 - 1 for n in (5, 40))
+    plain, sharp = (build_codec("patch", {"num_channels": 24, "sharpen": s}).fit([few]) for s in (False, True))
     latents = plain.encode(held_out)[0]
-    assert psnr(sharp.decode(latents), held_out) > psnr(plain.decode(latents), held_out) - 0.1
+    assert psnr(sharp.decode(latents), held_out) > psnr(plain.decode(latents), held_out) - 0.2
 
 
 def test_constant_pictures_give_finite_latents():

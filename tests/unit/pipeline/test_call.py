@@ -147,6 +147,13 @@ def test_lists_may_count_prompts_or_pictures(pipe):
     assert [m.targets["aesthetic"] for m in per_picture.metadata] == [0.1, 0.2, 0.3, 0.4]
 
 
+def test_pictures_drawn_in_parts_are_those_drawn_at_once(pipe):
+    arguments = {"seeds": [1, 2, 3], "reward_targets": {"aesthetic": [0.0, 0.5, 1.0]}, "guidance_scale": 2.0}
+    prompts = ["a red square", "two rings", "a blue circle"]
+    whole, parts = (pipe(prompts, output_type="pt", batch_size=n, **arguments).images for n in (3, 2))
+    torch.testing.assert_close(whole, parts, atol=1e-5, rtol=1e-5)
+
+
 def test_output_types_hold_the_same_pictures(pipe):
     arguments = {"seeds": [1, 2], "num_images_per_prompt": 2}
     pt, array, pil = (pipe("two rings", output_type=kind, **arguments) for kind in ("pt", "np", "pil"))
