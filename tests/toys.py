@@ -1,6 +1,7 @@
 """Rewards whose scores a test can foretell."""
 
 import re
+import time
 from collections import Counter
 
 import torch
@@ -84,3 +85,13 @@ class WrongShape(Width):
 
 class BadName(Width):
     spec = Width.spec.model_copy(update={"name": "../evil"})
+
+
+class Slow(Width):
+    """Takes its time, so that a test can interrupt it."""
+
+    spec = Width.spec.model_copy(update={"name": "slow"})
+
+    def score(self, features, texts):
+        time.sleep(0.2)
+        return super().score(features, texts)

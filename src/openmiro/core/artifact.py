@@ -82,8 +82,8 @@ def _temporary_beside(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f"{_TEMPORARY_PREFIX}{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
     try:
         yield temporary
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    except Exception as error:
+        if _is_disk_full(error):
             raise DiskFullError(
                 f"no space left while writing {path}. Everything committed before is intact: free some space and run"
                 " the same command again."
@@ -91,6 +91,14 @@ def _temporary_beside(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _is_disk_full(error: Exception) -> bool:
+    numbers = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    if isinstance(error, OSError):
+        return error.errno in numbers
+    # Writers in Rust (safetensors) raise errors of their own, which carry the number in their text only.
+    return any(f"(os error {number})" in str(error) for number in numbers)
 
 
 def write_text(path: Path, text: str) -> None:
