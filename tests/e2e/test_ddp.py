@@ -17,7 +17,7 @@ from openmiro.core.log import read_metrics
 
 PROGRAM = Path(__file__).parent / "train_program.py"
 # Muon's bf16 iterations magnify differences in the last bit, which another order of additions makes.
-SETTINGS = ("optimizer={kind: adamw, learning_rate: 3e-3}", "images=1600", "checkpoint.every_images=160")
+SETTINGS = ("optimizer={kind: adamw, learning_rate: 3e-3}", "images=960", "checkpoint.every_images=160")
 
 pytestmark = [
     pytest.mark.slow,
@@ -25,20 +25,24 @@ pytestmark = [
 ]
 
 
-def command(run, processes, *overrides):
+def command(run, processes, *overrides, data="random"):
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
-    return [sys.executable, *launcher, str(PROGRAM), str(run), "random", *SETTINGS, *overrides]
+    return [sys.executable, *launcher, str(PROGRAM), str(run), data, *SETTINGS, *overrides]
 
 
-def start(run, processes, *overrides):
+def start(run, processes, *overrides, data="random"):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        command(run, processes, *overrides), env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command(run, processes, *overrides, data=data),
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
 
 
-def finish(run, processes, *overrides, code=0):
-    process = start(run, processes, *overrides)
+def finish(run, processes, *overrides, code=0, data="random"):
+    process = start(run, processes, *overrides, data=data)
     _, err = process.communicate(timeout=240)
     assert process.returncode == code, err
     return err
@@ -75,7 +79,7 @@ def together(tmp_path_factory):
 
 
 def test_two_processes_compute_what_one_does(alone, together):
-    assert len(losses(alone)) == 200
+    assert len(losses(alone)) == 120
     assert_close(together, alone)
 
 
@@ -138,7 +142,7 @@ def test_a_signal_to_one_process_saves_once_and_stops_all(alone, tmp_path):
     assert "InterruptedTrainingError" in err
     assert "exitcode  : 75" in err
     stopped = losses(run)
-    assert 45 <= len(stopped) < 200
+    assert 45 <= len(stopped) < 120
     assert (run / "latest").read_text().strip() == f"checkpoints/step-{len(stopped):06d}"
     finish(run, 2)
     assert_close(run, alone)
@@ -147,3 +151,13 @@ def test_a_signal_to_one_process_saves_once_and_stops_all(alone, tmp_path):
 def test_a_batch_that_cannot_be_divided_is_named(tmp_path):
     err = finish(tmp_path / "run", 2, "batch_size=9", code=1)
     assert "batch_size (9) must be a multiple of processes" in err
+
+
+def test_a_loss_that_is_not_finite_in_one_process_names_its_sample_in_all(tmp_path):
+    run = tmp_path / "run"
+    err = finish(run, 2, code=1, data="poisoned")
+    # Position 30 is row 6 of step 4, which belongs to the second process.
+    report = json.loads((run / "crash-step-000004.json").read_text())
+    assert [s["key"] for s in report["samples"]] == ["random-30"]
+    assert err.count("NonFiniteLossError: the loss of step 4 is not finite: random-30 at t = ") == 2
+    assert len(losses(run)) == 3

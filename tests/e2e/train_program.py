@@ -1,11 +1,14 @@
-"""A training run for tests that start it as a process: `python train_program.py RUN DATASET|random [key=value ...]`.
+"""A training run for tests that start it as a process: `python train_program.py RUN DATASET [key=value ...]`.
 
 Each process writes its id beside the run folder, because torchrun's workers outlive a killed torchrun.
 """
 
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 from openmiro.core.errors import OpenMiroError
 from openmiro.train.loop import train
@@ -27,12 +30,27 @@ SETTINGS = (
 )
 
 
+@dataclass(frozen=True)
+class Poisoned(RandomSource):
+    """Random samples, one of which is not a number: `python train_program.py RUN poisoned`."""
+
+    position: int = 30
+
+    def samples(self, positions):
+        samples = super().samples(positions)
+        samples.latent[torch.as_tensor(positions) == self.position] = float("nan")
+        return samples
+
+
+RANDOM = {"random": RandomSource, "poisoned": Poisoned}
+
+
 def main(run: str, dataset: str, *overrides: str) -> int:
     Path(f"{run}.pid{os.environ.get('RANK', '0')}").write_text(str(os.getpid()))
-    source = "" if dataset == "random" else f"data.dataset={dataset}"
-    recipe = load_recipe("lab-miro", [*SETTINGS, *([source] if source else []), *overrides])
+    recipe = load_recipe("lab-miro", [*SETTINGS, f"data.dataset={dataset}", *overrides])
+    source = RANDOM[dataset]((4, 4, 4), recipe.rewards) if dataset in RANDOM else None
     try:
-        train(recipe, Path(run), source=None if source else RandomSource((4, 4, 4), recipe.rewards))
+        train(recipe, Path(run), source=source)
     except OpenMiroError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return error.exit_code

@@ -64,6 +64,7 @@ class Feed(Dataset[LatentBatch]):
             sampler=range(first, len(self)),
             num_workers=workers,
             prefetch_factor=_PREFETCH if workers else None,
+            pin_memory=device.type == "cuda",
             # A forked process would inherit locks of arithmetic threads; a fresh one cannot hang on them.
             multiprocessing_context="spawn" if workers else None,
             # The default draws from torch's generator, which would then depend on how often a run was resumed.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from openmiro.core.errors import InterruptedTrainingError
-from openmiro.core.progress import progress
+from openmiro.core.progress import Advance, progress
 from openmiro.core.seeds import stream_key
 from openmiro.core.types import LatentBatch
 from openmiro.train.dataset_source import open_dataset
@@ -123,7 +123,7 @@ def _train_in_group(
 def _run(session: Session, hooks: Sequence[Hook], stop: StopRequest) -> Path:
     recipe, batch_size, last = session.recipe, session.recipe.batch_size, session.recipe.num_steps
     batches = session.feed.from_step(session.step, session.device)
-    bar = progress(recipe.name, last * batch_size, "images", done=session.images)
+    bar = _progress(session)
     checkpoint = session.run / "checkpoints" / f"step-{session.step:06d}"
     session.forward.train()
     with bar as advance:
@@ -147,6 +147,13 @@ def _run(session: Session, hooks: Sequence[Hook], stop: StopRequest) -> Path:
                 )
             advance(batch_size, note=f"loss {session.monitor.last_loss:.4f}")
     return checkpoint
+
+
+def _progress(session: Session) -> AbstractContextManager[Advance]:
+    if not session.group.is_main:
+        return nullcontext(lambda count=1, note="": None)
+    total = session.recipe.num_steps * session.recipe.batch_size
+    return progress(session.recipe.name, total, "images", done=session.images)
 
 
 def _step(session: Session, batch: LatentBatch) -> StepRecord:

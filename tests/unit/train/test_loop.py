@@ -230,6 +230,12 @@ def test_a_folder_of_another_recipe_or_other_data(whole, tmp_path):
         train(tiny(), whole, source=dataclasses.replace(SOURCE, seed=1))
 
 
+def test_a_recipe_without_a_dataset_says_what_to_type(tmp_path):
+    with pytest.raises(ConfigError, match="openmiro train lab-miro --data DATASET"):
+        train(tiny(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_batch_that_cannot_be_divided(tmp_path):
     with pytest.raises(ConfigError, match="multiple"):
         tiny("gradient_accumulation=3")
