@@ -1,4 +1,4 @@
-"""Inputs that want to do harm: an account for every row, no other exception, nothing written outside, bounded memory."""
+"""Inputs that want to do harm: every row gets an account, nothing else is raised or written, memory is bounded."""
 
 import json
 import os

@@ -6,7 +6,7 @@ codec's distribution. A caption brings its own scores; those of the other captio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,18 +17,14 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from openmiro.core.artifact import Record, read_record, record_path
-from openmiro.core.artifact import check as check_file
-from openmiro.core.errors import DamagedFileError, DataError, MissingFileError, ProvenanceError
+from openmiro.core.errors import DamagedFileError, DataError
 from openmiro.core.seeds import normal, uniform
 from openmiro.core.types import CaptionKind, RewardSet
+from openmiro.data.checks import FULL_CHECK_BYTES, check_columns, check_stage
 from openmiro.data.columns import Latents, TextColumn, read_latents, read_row_columns, read_score_values, read_text
 from openmiro.data.sampler import PositionSampler
 from openmiro.data.status import RowStatus
 from openmiro.data.store import Dataset
-
-FULL_CHECK_BYTES = 4 * 2**30
-"""With check="auto", files up to this sum are verified byte for byte when training data are opened."""
 
 ToLevels = Callable[[str, NDArray[np.float32]], tuple[NDArray[np.float32], NDArray[np.bool_]]]
 """(reward name, raw scores [N], NaN where missing) -> (level [N] in [0, 1], known [N])."""
@@ -137,7 +133,7 @@ class TrainingData:
         """
         dataset = dataset if isinstance(dataset, Dataset) else Dataset.open(dataset)
         codec, encoder = dataset.choose_codec(codec), dataset.choose_encoder(encoder)
-        _verify(dataset, rewards, codec, encoder, check)
+        check_columns(dataset, rewards, codec, encoder, check)
         usable = _usable_rows(dataset, codec)
         if not len(usable.row):
             raise DataError(f"the dataset {dataset.folder} has no usable rows; {dataset.report_path} says why")
@@ -315,59 +311,4 @@ def _max_tokens(dataset: Dataset, encoder: str) -> int:
     return int(record.producer["max_tokens"])
 
 
-def _verify(dataset: Dataset, rewards: RewardSet, codec: str, encoder: str, check: str) -> None:
-    needed: dict[Path, str] = {}
-    for shard in dataset.shards:
-        needed[dataset.rows_path(shard)] = "annotate"
-        needed[dataset.latents_path(codec, shard)] = "encode"
-        needed.update({dataset.text_path(encoder, kind, shard): "encode" for kind in _KINDS})
-    for spec in rewards.specs:
-        stored = dataset.reward_spec(spec.name)
-        if stored.version != spec.version:
-            raise ProvenanceError(
-                f"the scores of '{spec.name}' are of its version {stored.version}, but version {spec.version} is asked"
-                f" for. Run openmiro annotate again, then openmiro levels fit {dataset.folder}"
-            )
-        needed.update(dict.fromkeys(dataset.score_paths(spec.name).values(), "annotate"))
-    records = {path: check_stage(path, stage, dataset) for path, stage in needed.items()}
-    _check_parents(dataset, records)
-    if check == "full" or (check == "auto" and sum(r.num_bytes for r in records.values()) <= FULL_CHECK_BYTES):
-        for path in records:
-            check_file(path)
-
-
-def check_stage(path: Path, stage: str, dataset: Dataset) -> Record:
-    """The record of a file that a stage should have finished, after comparing the file's size.
-
-    Raises:
-        MissingFileError: it was not; names the command.
-        DamagedFileError: the file has another size.
-    """
-
-    command = (
-        f"openmiro encode {dataset.folder}" if stage == "encode" else f"openmiro annotate SOURCE --out {dataset.folder}"
-    )
-    record = read_record(path)
-    if record is None:
-        raise MissingFileError(f"{path} was not finished. Run: {command}")
-    if not path.exists():
-        raise MissingFileError(f"{path} is gone, though its record {record_path(path).name} is there. Run: {command}")
-    if path.stat().st_size != record.num_bytes:
-        raise DamagedFileError(
-            f"{path} is damaged: {path.stat().st_size} bytes instead of {record.num_bytes}. Delete it and run:"
-            f" {command}"
-        )
-    return record
-
-
-def _check_parents(dataset: Dataset, records: Mapping[Path, Record]) -> None:
-    digests = {shard: dataset.rows_record(shard).sha256 for shard in dataset.shards}
-    for path, record in records.items():
-        parent = record.parents.get("rows")
-        if parent is not None and parent != digests.get(path.stem):
-            raise ProvenanceError(
-                f"{path} was made from other rows than {dataset.rows_path(path.stem)}. Run its stage again."
-            )
-
-
-__all__ = ["FULL_CHECK_BYTES", "ToLevels", "TrainingBatch", "TrainingData", "check_stage"]
+__all__ = ["FULL_CHECK_BYTES", "ToLevels", "TrainingBatch", "TrainingData"]
