@@ -81,7 +81,21 @@ def _temporary_beside(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{_TEMPORARY_PREFIX}{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
     try:
-        yield temporary
+        with naming_full_disk(path):
+            yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming_full_disk(path: Path) -> Iterator[None]:
+    """Turns the many errors of a full disk into one message about `path`.
+
+    Raises:
+        DiskFullError: no space is left.
+    """
+    try:
+        yield
     except Exception as error:
         if _is_disk_full(error):
             raise DiskFullError(
@@ -89,8 +103,6 @@ def _temporary_beside(path: Path) -> Iterator[Path]:
                 " the same command again."
             ) from error
         raise
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _is_disk_full(error: Exception) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from openmiro.core.artifact import write_text
+from openmiro.core.artifact import naming_full_disk, write_text
 
 METRICS_FILE = "metrics.jsonl"
 TIMING_FILE = "timing.jsonl"
@@ -42,18 +42,23 @@ class JsonlSink:
 
     def __init__(self, path: Path, after_step: int = 0) -> None:
         _truncate(path, after_step)
+        self._path = path
         self._file = path.open("a", encoding="utf-8", newline="\n")
 
     def write(self, step: int, images: int, values: Mapping[str, float]) -> None:
+        """Raises `DiskFullError` where no space is left, as the other two do."""
         line = json.dumps({"step": step, "images": images, **values}, allow_nan=False)
-        self._file.write(line + "\n")
+        with naming_full_disk(self._path):
+            self._file.write(line + "\n")
 
     def flush(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with naming_full_disk(self._path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        self._file.close()
+        with naming_full_disk(self._path):
+            self._file.close()
 
 
 class TensorBoardSink:

@@ -7,7 +7,6 @@ with a warning, and training never starts from scratch in silence. Everything is
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import shutil
@@ -21,9 +20,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from openmiro.core.artifact import read_json, sha256_file, write_json, write_text
+from openmiro.core.artifact import naming_full_disk, read_json, sha256_file, write_json, write_text
 from openmiro.core.config import Config
-from openmiro.core.errors import CheckpointError, DamagedFileError, DataError, DiskFullError
+from openmiro.core.errors import CheckpointError, DamagedFileError, DataError
 from openmiro.train.trees import copy_to_cpu, flatten, unflatten
 
 CHECKPOINTS = "checkpoints"
@@ -88,14 +87,10 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, write_extras: WriteExtras
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:
-            _write(temporary, checkpoint, write_extras)
-        except BaseException as error:
+            with naming_full_disk(final):
+                _write(temporary, checkpoint, write_extras)
+        except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
-            if _is_disk_full(error):
-                raise DiskFullError(
-                    f"no space left while writing {final}. Earlier checkpoints are intact: free some space and run the"
-                    " same command again."
-                ) from error
             raise
         shutil.rmtree(final, ignore_errors=True)  # damaged: an intact one is not written again
         temporary.rename(final)
@@ -202,14 +197,6 @@ def _write(folder: Path, checkpoint: Checkpoint, write_extras: WriteExtras) -> N
     write_json(folder / COMPLETE, {p.relative_to(folder).as_posix(): sha256_file(p) for p in files})
     for inner in sorted({p.parent for p in files} | {folder}):
         _sync_folder(inner)
-
-
-def _is_disk_full(error: BaseException) -> bool:
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    # safetensors reports the system's error as text only
-    codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return isinstance(error, SafetensorError) and any(f"os error {code}" in str(error) for code in codes)
 
 
 def _save(path: Path, tensors: dict[str, Tensor]) -> None:

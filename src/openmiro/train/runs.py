@@ -13,6 +13,7 @@ import torch
 from openmiro.core.artifact import read_json, write_json, write_text
 from openmiro.core.config import Config, fingerprint, read_yaml
 from openmiro.core.errors import CheckpointError, ProvenanceError
+from openmiro.train.checkpoint import CHECKPOINTS
 from openmiro.train.precision import Precision
 from openmiro.train.recipe import Recipe
 
@@ -110,10 +111,16 @@ def check_same_recipe(run: Path, recipe: Recipe) -> None:
     """Verifies that a run folder is new or belongs to this recipe.
 
     Raises:
-        CheckpointError: it belongs to another recipe; the message names the differing keys.
+        CheckpointError: it belongs to another recipe (the message names the differing keys) or is no run folder.
     """
-    path = run / CONFIG_FILE
-    if not path.exists():
+    if run.exists() and not run.is_dir():
+        raise CheckpointError(f"{run} is a file. Give a folder for the run with --out.")
+    if (run / "dataset.json").exists():
+        raise CheckpointError(f"{run} is a dataset. Give another folder for the run with --out.")
+    # A run that lost its config.yaml still has the recipe in every checkpoint.
+    candidates = [run / CONFIG_FILE, *sorted((run / CHECKPOINTS).glob("step-*/recipe.yaml"))]
+    path = next((p for p in candidates if p.exists()), None)
+    if path is None:
         return
     here = identity(Recipe.parse(read_yaml(path.read_text(encoding="utf-8"), str(path)), str(path)))
     asked = identity(recipe)
@@ -129,15 +136,15 @@ def check_same_recipe(run: Path, recipe: Recipe) -> None:
         )
 
 
-def check_same_data(run: Path, began: Environment, data: str) -> None:
-    """Verifies that the training data is what the run began with.
+def check_same_data(run: Path, began: str, data: str, dataset: str = "") -> None:
+    """Verifies that the training data is what the run began with, by fingerprint.
 
     Raises:
         ProvenanceError: the dataset is another one or has changed since.
     """
-    if began.data != data:
+    if began != data:
         raise ProvenanceError(
-            f"the run folder {run} was begun on other training data ({began.dataset}, fingerprint {began.data}; now"
+            f"the run folder {run} was begun on other training data ({dataset or 'a dataset'}, fingerprint {began}; now"
             f" {data}). Choose another folder with --out, or delete this one."
         )
 

@@ -138,13 +138,16 @@ def open_session(
         if environment is None:
             precision = resolve_precision(recipe.precision, device)
             environment = runs.begin(source.fingerprint, recipe, group.gather(precision)[0], device)
-        runs.check_same_data(run, environment, source.fingerprint)
+        runs.check_same_data(run, environment.data, source.fingerprint, environment.dataset)
         stack.enter_context(_threads(environment.threads))
         stack.enter_context(torch.random.fork_rng(_accelerators(device)))
         denoiser = _build(recipe, source).to(device)
         optimizer, ema = build_optimizer(denoiser, recipe.optimizer), Ema(denoiser, recipe.ema)
         checkpoint = load_latest(run)
-        step = _restore(checkpoint, denoiser, optimizer, ema) if checkpoint else 0
+        step = 0
+        if checkpoint is not None:
+            runs.check_same_data(run, checkpoint.progress.data, source.fingerprint)
+            step = _restore(checkpoint, denoiser, optimizer, ema)
         group.barrier()  # every process has read the folder before the first one writes to it
         if group.is_main:
             runs.claim(run, recipe, environment)

@@ -1,6 +1,9 @@
 import json
+from pathlib import Path
 
 import pytest
+
+from openmiro.core.errors import DiskFullError
 from openmiro.core.log import JsonlSink, RunLog, read_metrics
 
 
@@ -73,6 +76,21 @@ def test_tensorboard_files_where_it_is_installed(tmp_path):
 
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [e.value for e in events.Scalars("train/loss")] == [0.5]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the Linux device that is always full")
+def test_a_full_disk_is_named(tmp_path):
+    sink = JsonlSink(tmp_path / "metrics.jsonl")
+    sink._file.close()
+    with Path("/dev/full").open("a") as full:
+        sink._file = full
+        with pytest.raises(DiskFullError, match=r"metrics\.jsonl"):
+            write_many(sink)
+
+
+def write_many(sink):
+    for step in range(10_000):
+        sink.write(step, step, {"train/loss": 0.5})
 
 
 def test_other_processes_write_nothing(tmp_path):

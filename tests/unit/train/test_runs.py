@@ -65,7 +65,7 @@ def test_what_does_not_decide_the_computation_may_change(run, free):
         ("model.depth=2", "model.depth"),
         ("model.new=2", "model.new (None there, 2 asked for)"),
         ("images=64", "images"),
-        ("data.synthetic_share=0.5", "data.synthetic_share"),
+        ("data.synthetic_share=0.25", "data.synthetic_share"),
     ],
 )
 def test_a_folder_of_another_recipe_names_the_keys(run, change, key):
@@ -83,9 +83,9 @@ def test_every_differing_key_is_named(run):
 def test_a_folder_of_other_data(run):
     environment = read_environment(run)
     assert environment is not None
-    check_same_data(run, environment, "data-1")
+    check_same_data(run, environment.data, "data-1", environment.dataset)
     with pytest.raises(ProvenanceError, match=r"somewhere.*data-1.*data-2"):
-        check_same_data(run, environment, "data-2")
+        check_same_data(run, environment.data, "data-2", environment.dataset)
 
 
 def test_two_processes_never_train_in_one_folder(tmp_path):
@@ -94,3 +94,21 @@ def test_two_processes_never_train_in_one_folder(tmp_path):
         pass
     with sole_writer(tmp_path):
         pass
+
+
+def test_a_folder_that_lost_its_config_is_known_by_its_checkpoints(run):
+    folder = run / "checkpoints" / "step-000001"
+    folder.mkdir(parents=True)
+    (run / "config.yaml").rename(folder / "recipe.yaml")
+    check_same_recipe(run, RECIPE)
+    with pytest.raises(CheckpointError, match="seed"):
+        check_same_recipe(run, changed("seed=5"))
+
+
+def test_a_file_or_a_dataset_is_no_run_folder(tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "dataset.json").write_text("{}")
+    for name, word in (("file", "is a file"), ("data", "is a dataset")):
+        with pytest.raises(CheckpointError, match=word):
+            check_same_recipe(tmp_path / name, RECIPE)
