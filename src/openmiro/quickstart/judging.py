@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL.Image import Image
 
-from openmiro.core.presets import DEFAULT_PRESET, SamplingSettings
+from openmiro.core.presets import DEFAULT_PRESET, SamplingPreset, SamplingSettings
 from openmiro.evaluate.steering import ASKED, Arm, Strip, make_strip
 from openmiro.lab.scenes import Tag
 from openmiro.quickstart.evaluation import Gallery, Job, PromptList, Way, judge_all
@@ -77,7 +77,8 @@ class Judging:
         self.runs, self.levels, self.sampling, self.settings = runs, levels, sampling, settings
         self.resolution, self.folder, self.workers = resolution, folder, workers
         self.gallery = Gallery(folder, resolution)
-        self.showcase = SHOWCASE_PRESET if SHOWCASE_PRESET in sampling.presets else DEFAULT_PRESET
+        self.presets = _distinct(sampling)
+        self.showcase = SHOWCASE_PRESET if SHOWCASE_PRESET in self.presets else _name_of_default(self.presets, sampling)
 
     def run(self) -> Judgement:
         """Draws and judges everything that was not judged before."""
@@ -137,23 +138,14 @@ class Judging:
         ]
 
     def _miro_jobs(self) -> list[Job]:
-        ways = {_UNGUIDED: _text_guided(1.0)}
-        for name in self.sampling.names:
-            preset = self.sampling.preset(name)
-            ways[name] = Way(
-                targets=preset.targets,
-                avoid=preset.avoid,
-                guidance=preset.guidance,
-                guidance_scale=preset.guidance_scale,
-                guidance_interval=preset.guidance_interval,
-            )
-        alone = next((w for w in ways.values() if set(w.targets) == {STEERED_REWARD}), None)
-        if STEERED_REWARD in self.levels.names and alone is None:
-            level = {STEERED_REWARD: 1.0}
-            alone = Way(targets=level, avoid={STEERED_REWARD: 0.0}, guidance="reward", guidance_scale=3.0)
-        if alone is not None:
-            ways = {k: w for k, w in ways.items() if w != alone} | {f"{STEERED_REWARD} alone": alone}
+        ways = {_UNGUIDED: _text_guided(1.0), **self.presets, f"{STEERED_REWARD} alone": self._steered_way()}
         return [self._job(self._name(n), self.miro, w, self._test, self.levels.names) for n, w in ways.items()]
+
+    def _steered_way(self) -> Way:
+        """One reward at its best against the same reward at its worst, at the default's guidance scale; no more."""
+        best, worst = {STEERED_REWARD: 1.0}, {STEERED_REWARD: 0.0}
+        scale = self.sampling.default.guidance_scale
+        return Way(targets=best, avoid=worst, guidance="reward", guidance_scale=scale)
 
     def _strip_job(self, reward: str, level: float) -> Job:
         way = Way(targets={reward: level}, guidance="text", guidance_scale=2.0)
@@ -178,6 +170,30 @@ class Judging:
 
 def _text_guided(scale: float) -> Way:
     return Way(guidance="text", guidance_scale=scale)
+
+
+def _distinct(sampling: SamplingSettings) -> dict[str, Way]:
+    """The presets, each way of sampling once: a name of its own goes before "default"."""
+    found: dict[str, Way] = {}
+    for name in (*sampling.presets, DEFAULT_PRESET):
+        way = _way_of(sampling.preset(name))
+        if way not in found.values():
+            found[name] = way
+    return found
+
+
+def _name_of_default(presets: Mapping[str, Way], sampling: SamplingSettings) -> str:
+    return next(name for name, way in presets.items() if way == _way_of(sampling.default))
+
+
+def _way_of(preset: SamplingPreset) -> Way:
+    return Way(
+        targets=preset.targets,
+        avoid=preset.avoid,
+        guidance=preset.guidance,
+        guidance_scale=preset.guidance_scale,
+        guidance_interval=preset.guidance_interval,
+    )
 
 
 def _strip_name(reward: str, level: float) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import Field
 
 from openmiro.core.config import Config
+from openmiro.report import QUICKSTART_SUMMARY
 
 BASELINE_RECIPE = "lab-baseline"
 MIRO_RECIPE = "lab-miro"
@@ -32,10 +33,10 @@ class EvaluationSettings(Config):
 
     prompts_per_tag: int = Field(default=60, ge=1)
     validation_prompts_per_tag: int = Field(default=20, ge=1)
-    guidance_scales: tuple[float, ...] = (2.0, 3.5, 5.0, 7.0)
+    guidance_scales: tuple[float, ...] = (2.0, 3.0, 4.5, 6.0)
     strip_prompts: int = Field(default=48, ge=2)
     shown_prompts: int = Field(default=4, ge=1)
-    num_steps: int = Field(default=20, ge=1)
+    num_steps: int = Field(default=16, ge=1)
     solver: str = "dpmpp_2m"
     batch_size: int = Field(default=96, ge=1)
     prompt_seed: int = 1_000_001
@@ -59,13 +60,13 @@ class QuickstartSettings(Config):
     num_pairs: int = Field(default=20_000, ge=1)
     pairs_per_shard: int = Field(default=2_500, ge=1)
     resolution: int = 24
-    codec: str = "patch4x16"
+    codec: str = "patch4x12"
     text_encoder: str = "words"
     images: int | None = Field(default=None, gt=0)
     overrides: tuple[str, ...] = ()
     trial_images: int = Field(default=3_840, gt=0)
     evaluation: EvaluationSettings = EvaluationSettings()
-    evaluation_seconds: float = Field(default=120.0, ge=0)
+    evaluation_seconds: float = Field(default=80.0, ge=0)
     reserve_seconds: float = Field(default=20.0, ge=0)
 
 
@@ -82,7 +83,7 @@ class Folders:
         self.evaluation = self.out / "evaluation"
         self.timings = self.out / "timings.json"
         self.report = self.out / "report.html"
-        self.summary = self.out / "summary.json"
+        self.summary = self.out / QUICKSTART_SUMMARY
 
 
 def machine() -> str:

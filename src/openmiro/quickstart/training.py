@@ -22,11 +22,19 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from openmiro.core.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, InterruptedTrainingError, OpenMiroError
+from openmiro.core.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_USER_ERROR,
+    DataError,
+    InterruptedTrainingError,
+    OpenMiroError,
+)
 from openmiro.core.log import TIMING_FILE, read_metrics
 from openmiro.quickstart.clock import TICK_SECONDS
 from openmiro.quickstart.processes import spawn_environment
+from openmiro.train.checkpoint import check_checkpoint, checkpoint_folder
 from openmiro.train.recipe import Recipe
+from openmiro.train.runs import check_same_recipe
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,7 @@ def train_all(jobs: Sequence[Job], threads: int, console: Console) -> None:
         OpenMiroError: a model could not be trained; the message names its log.
     """
     at_once = len(jobs) if threads >= len(jobs) else 1
+    jobs = [job for job in jobs if not is_finished(job)]
     with _bars(console) as bars, ExitStack() as stack:
         running = [_Running(job, bars, stack) for job in jobs]
         waiting, active = list(running), []
@@ -75,6 +84,20 @@ def train_all(jobs: Sequence[Job], threads: int, console: Console) -> None:
             for item in [a for a in active if not a.process.is_alive()]:
                 active.remove(item)
                 item.check()
+
+
+def is_finished(job: Job) -> bool:
+    """Whether the run of this very recipe has its last checkpoint, whole.
+
+    Raises:
+        CheckpointError: the folder belongs to another recipe.
+    """
+    check_same_recipe(job.run, job.recipe)
+    try:
+        check_checkpoint(checkpoint_folder(job.run, job.recipe.num_steps))
+    except DataError:
+        return False
+    return True
 
 
 def threads_per_job(threads: int, num_jobs: int = 2) -> int:

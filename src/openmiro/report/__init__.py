@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from openmiro.core.artifact import write_text
 from openmiro.core.errors import MissingFileError
 
-__all__ = ["write_report"]
+QUICKSTART_SUMMARY = "summary.json"
+"""Marks the folder of a finished quickstart."""
+
+__all__ = ["QUICKSTART_SUMMARY", "write_report"]
 
 
 def write_report(path: Path, out: Path | None = None) -> Path:
@@ -29,7 +33,16 @@ def write_report(path: Path, out: Path | None = None) -> Path:
         return write_dataset_report(path, target)
     if (path / CONFIG_FILE).exists():
         return write_run_report(path, target)
-    what = "does not exist" if not path.exists() else "is neither a dataset nor a run"
+    if (path / QUICKSTART_SUMMARY).exists() and (path / "report.html").exists():
+        return _again(path / "report.html", target)
+    what = "does not exist" if not path.exists() else "is neither a dataset, nor a run, nor a finished quickstart"
     raise MissingFileError(
         f"{path} {what}. Give a dataset folder (openmiro annotate makes one) or a run folder (openmiro train)."
     )
+
+
+def _again(page: Path, out: Path) -> Path:
+    """A quickstart's page was written at its end; elsewhere it is wanted as a copy."""
+    if page.resolve() != out.resolve():
+        write_text(out, page.read_text(encoding="utf-8"))
+    return out

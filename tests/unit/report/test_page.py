@@ -120,5 +120,12 @@ def test_report_recognizes_what_it_is_given(dataset, run, tmp_path):
 def test_report_on_nothing_says_what_to_give(tmp_path):
     with pytest.raises(MissingFileError, match="does not exist. Give a dataset folder"):
         write_report(tmp_path / "absent")
-    with pytest.raises(MissingFileError, match="neither a dataset nor a run"):
+    with pytest.raises(MissingFileError, match="neither a dataset, nor a run"):
         write_report(tmp_path)
+
+
+def test_page_of_a_quickstart_is_handed_out_again(tmp_path):
+    (tmp_path / "summary.json").write_text("{}")
+    (tmp_path / "report.html").write_text("<p>page</p>")
+    assert write_report(tmp_path) == tmp_path / "report.html"
+    assert write_report(tmp_path, tmp_path / "copy.html").read_text() == "<p>page</p>"
