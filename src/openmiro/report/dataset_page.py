@@ -66,8 +66,9 @@ def write_dataset_report(dataset_folder: Path, out: Path) -> Path:
     """
     dataset = Dataset.open(dataset_folder)
     content = read_content(dataset)
+    name = Path(dataset_folder).resolve().name
     page = Page(
-        title=f"Dataset {Path(dataset_folder).resolve().name}",
+        title="Dataset" if name == "dataset" else f"Dataset {name}",
         subtitle="What is in it, how the rewards are distributed, and how they agree.",
         facts=dataset_facts(dataset, content),
         sections=dataset_sections(content),

@@ -125,7 +125,10 @@ def loss_chart(curves: Sequence[Curve]) -> Chart:
         svg = style.to_svg(figure, "loss")
     ends = "; ".join(f"{c.name} ends at {smoothed(np.asarray(c.y, float))[-1]:.3f}" for c in curves if len(c.y))
     return Chart(
-        svg, f"Training loss over pictures seen. {ends}.", f"Running mean and single steps. {ends}.", wide=True
+        svg,
+        f"Training loss over pictures seen. {ends}.",
+        f"Strong: running mean; faint: single steps. {ends}.",
+        wide=True,
     )
 
 

@@ -19,7 +19,7 @@ from openmiro.report.pictures import data_uri
 
 CONFIG_FILE = "config.yaml"
 _MOST_GRIDS = 4
-_GRID_WIDTH = 560
+_GRID_WIDTH = 264
 
 
 def write_run_report(run_folder: Path, out: Path) -> Path:
