@@ -1,5 +1,6 @@
 """SIGKILL at random moments: run again, training ends with the bytes of a run that never stopped."""
 
+import os
 import signal
 import subprocess
 import time
@@ -25,15 +26,18 @@ def test_killed_anywhere(runs, lab_dataset):
     assert any(kill.steps_logged for kill in kills)
 
 
-def test_sigterm_saves_and_leaves_with_code_75(runs, lab_dataset, tmp_path):
+@pytest.mark.parametrize(("name", "workers"), [("SIGTERM", 0), ("SIGINT", 2)])
+def test_a_signal_to_the_whole_group_saves_and_leaves_with_code_75(runs, lab_dataset, tmp_path, name, workers):
     run = tmp_path / "run"
-    process = subprocess.Popen(command(run, lab_dataset), stderr=subprocess.PIPE, text=True)
+    arguments = command(run, lab_dataset, f"num_data_workers={workers}")
+    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, start_new_session=True)
     while len(read_metrics(run / "metrics.jsonl")) < 9 and process.poll() is None:
         time.sleep(0.005)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, getattr(signal, name))
     _, err = process.communicate(timeout=60)
     assert process.returncode == 75, err
     assert "Run the same command again" in err
+    assert "Traceback" not in err
     steps = len(read_metrics(run / "metrics.jsonl"))
     assert (run / "latest").read_text() == f"checkpoints/step-{steps:06d}\n"
     train_to_the_end(run, lab_dataset, "num_data_workers=1")

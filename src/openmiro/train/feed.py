@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from openmiro.flow.path import golden_uniform
 from openmiro.train.distributed import Group
 from openmiro.train.dropout import condition_dropout
 from openmiro.train.recipe import Recipe
+from openmiro.train.signals import STOP_SIGNALS
 from openmiro.train.source import SampleSource
 
 _PREFETCH = 4
@@ -67,11 +69,19 @@ class Feed(Dataset[LatentBatch]):
             pin_memory=device.type == "cuda",
             # A forked process would inherit locks of arithmetic threads; a fresh one cannot hang on them.
             multiprocessing_context="spawn" if workers else None,
+            worker_init_fn=_leave_stopping_to_the_parent,
             # The default draws from torch's generator, which would then depend on how often a run was resumed.
             generator=torch.Generator(),
         )
         for batch in loader:
             yield batch.to(device)
+
+
+def _leave_stopping_to_the_parent(worker: int) -> None:
+    # Ctrl-C and a scheduler's signal reach the whole process group: a worker that died of it would take the run along
+    # before its checkpoint. Workers end when they are told to, or when their parent is gone.
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def open_share(recipe: Recipe, source: SampleSource, group: Group) -> Feed:
