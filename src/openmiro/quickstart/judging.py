@@ -19,6 +19,8 @@ from openmiro.rewards.levels import LevelTables
 STEERED_REWARD = "alignment"
 SHOWCASE_PRESET = "balanced"
 """The preset of the recipe that is to beat the baseline; its default where it has none of this name."""
+STRIP_GUIDANCE = 2.0
+"""Guidance scale of the strips."""
 _UNGUIDED = "unguided"
 
 
@@ -148,7 +150,8 @@ class Judging:
         return Way(targets=best, avoid=worst, guidance="reward", guidance_scale=scale)
 
     def _strip_job(self, reward: str, level: float) -> Job:
-        way = Way(targets={reward: level}, guidance="text", guidance_scale=2.0)
+        # Away from "unknown" at the same text: that sharpens the level asked for and nothing else.
+        way = Way(targets={reward: level}, avoid={}, guidance="reward", guidance_scale=STRIP_GUIDANCE)
         seed = self.settings.prompt_seed + 1
         prompts = PromptList(num_per_tag=self.settings.strip_prompts, seed=seed, tag=Tag.COLORS)
         return self._job(_strip_name(reward, level), self.miro, way, prompts, (reward,))

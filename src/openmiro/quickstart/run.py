@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -201,8 +202,9 @@ def _summary(plan: Plan, found: Judgement, verdicts: list[Verdict], clock: Clock
         "guidance_search": {f"{scale:g}": _interval(arm.overall) for scale, arm in found.search},
         "strips": {
             s.strip.reward: {
-                "rank_correlation": round(s.strip.rank_correlation, 4),
-                "rank_correlation_of_means": round(s.strip.mean_rank_correlation, 4),
+                "rank_correlation": _rounded(s.strip.rank_correlation),
+                "rank_correlation_pooled": _rounded(s.strip.pooled_rank_correlation),
+                "rank_correlation_of_means": _rounded(s.strip.mean_rank_correlation),
                 "asked": list(s.strip.asked),
                 "obtained": [_interval(e) for e in s.strip.raw_means],
             }
@@ -221,7 +223,11 @@ def _numbers(arm: Arm) -> dict:
 
 def _interval(estimate: Estimate) -> list[float | None]:
     numbers = (estimate.value, estimate.low, estimate.high)
-    return [round(n, 5) if n == n else None for n in numbers]
+    return [_rounded(n) for n in numbers]
+
+
+def _rounded(number: float) -> float | None:
+    return round(number, 5) if math.isfinite(number) else None
 
 
 def _print_summary(found: Judgement, verdicts: list[Verdict], clock: Clock, folders: Folders) -> None:
@@ -229,7 +235,7 @@ def _print_summary(found: Judgement, verdicts: list[Verdict], clock: Clock, fold
     table = Table(title="baseline and MIRO on one budget", title_justify="left", box=None)
     table.add_column("arm", no_wrap=True)
     for column in ("GenEval", "single", "color", *_SHOWN_REWARDS):
-        table.add_column(column, justify="right", no_wrap=True)
+        table.add_column(column, justify="right", no_wrap=True, min_width=len(column))
     for arm in found.arms:
         shares = (arm.overall, arm.tag(Tag.SINGLE_OBJECT), arm.requested_color)
         rewards = (f"{arm.reward(n).value:.3g}" if n in arm.scores else "-" for n in _SHOWN_REWARDS)

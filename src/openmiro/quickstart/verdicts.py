@@ -51,7 +51,11 @@ def _composition_not_below(baseline: Arm, miro: Arm) -> Verdict:
 
 def _follows(strip: Strip) -> Verdict:
     found = strip.rank_correlation
-    evidence = f"{found:.3f} over {strip.num_pictures} pictures; {strip.mean_rank_correlation:.3f} of the means"
+    evidence = (
+        f"{found:.3f} along a strip, mean over {len(strip.obtained[0])} prompts;"
+        f" {strip.pooled_rank_correlation:.3f} over all {strip.num_pictures} pictures at once,"
+        f" {strip.mean_rank_correlation:.3f} of the means"
+    )
     claim = f"{strip.reward} obtained follows {strip.reward} asked, rank correlation at least {RANK_CORRELATION_GOAL:g}"
     return Verdict(claim, bool(found >= RANK_CORRELATION_GOAL), evidence)
 

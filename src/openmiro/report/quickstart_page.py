@@ -153,15 +153,18 @@ def _strips(strips: Sequence[StripPictures]) -> Section:
             s.strip.reward,
             str(s.strip.num_pictures),
             f"{s.strip.rank_correlation:.2f}",
+            f"{s.strip.pooled_rank_correlation:.2f}",
             f"{s.strip.mean_rank_correlation:.2f}",
             *(f"{m.value:.2f}" for m in s.strip.level_means),
         ]
         for s in strips
     ]
     asked = strips[0].strip.asked if strips else ()
-    headers = ["reward", "pictures", "rank corr.", "of means", *(f"level got at {a:g}" for a in asked)]
+    headers = ["reward", "pictures", "along strips", "pooled", "of means", *(f"at {a:g}" for a in asked)]
     table = Table(
-        headers, rows, "Obtained against asked: Spearman's correlation over single pictures, and of the means"
+        headers,
+        rows,
+        "Obtained against asked: Spearman's correlation, and the mean level obtained at each level asked for",
     )
     return Section("strips", "One reward at a time", [*(_strip(s) for s in strips), table], lead)
 
@@ -169,7 +172,7 @@ def _strips(strips: Sequence[StripPictures]) -> Section:
 def _strip(shown: StripPictures) -> Block:
     strip = shown.strip
     caption = (
-        f"Rank correlation {strip.rank_correlation:.2f} over {strip.num_pictures} pictures,"
+        f"Rank correlation {strip.rank_correlation:.2f} along a strip (mean over {len(strip.obtained[0])} prompts),"
         f" {strip.mean_rank_correlation:.2f} of the means."
     )
     chart = strip_chart(strip.reward, strip.unit, strip.asked, strip.wanted, strip.raw_means, caption)

@@ -41,11 +41,20 @@ def test_strip_measures_what_the_model_draws():
     assert asked == [{"contrast": a} for a in (0, 0.25, 0.5, 0.75, 1)]
     assert (len(pictures), len(pictures[0]), strip.num_pictures) == (5, 3, 15)
     assert strip.mean_rank_correlation == pytest.approx(1)
+    assert strip.rank_correlation == pytest.approx(1)
     # Perfectly separated: five tied groups of three, whose correlation with 15 distinct ranks is this closed form.
-    assert strip.rank_correlation == pytest.approx(np.sqrt((15**2 - 3**2) / (15**2 - 1)))
+    assert strip.pooled_rank_correlation == pytest.approx(np.sqrt((15**2 - 3**2) / (15**2 - 1)))
     assert [m.value for m in strip.raw_means] == sorted(m.value for m in strip.raw_means)
     assert strip.wanted == pytest.approx([table.inverse(a) for a in strip.asked])
     assert Strip.parse(strip.dump()) == strip
+
+
+def test_strips_of_prompts_with_another_base_are_not_mixed_up():
+    obtained = tuple(tuple(a + base for base in (0, 10, 20)) for a in (0, 1, 2))
+    flat = tuple((*row, 5.0) for row in obtained)
+    strip = Strip(reward="r", unit="u", asked=(0, 0.5, 1), wanted=(0, 1, 2), obtained=flat, levels=flat)
+    assert strip.rank_correlation == pytest.approx(1)  # the prompt that never changes is left out
+    assert strip.pooled_rank_correlation < 0.5
 
 
 def test_strip_must_be_rectangular():
