@@ -150,8 +150,9 @@ class Judging:
         return Way(targets=best, avoid=worst, guidance="reward", guidance_scale=scale)
 
     def _strip_job(self, reward: str, level: float) -> Job:
-        # Away from "unknown" at the same text: that sharpens the level asked for and nothing else.
-        way = Way(targets={reward: level}, avoid={}, guidance="reward", guidance_scale=STRIP_GUIDANCE)
+        # Away from the opposite level at the same text: nothing but this reward is steered, and both ends alike.
+        targets, avoid = {reward: level}, {reward: 1 - level}
+        way = Way(targets=targets, avoid=avoid, guidance="reward", guidance_scale=STRIP_GUIDANCE)
         seed = self.settings.prompt_seed + 1
         prompts = PromptList(num_per_tag=self.settings.strip_prompts, seed=seed, tag=Tag.COLORS)
         return self._job(_strip_name(reward, level), self.miro, way, prompts, (reward,))

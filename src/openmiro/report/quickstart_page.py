@@ -144,8 +144,8 @@ def _same_seed(shown: SameSeed) -> Section:
 
 def _strips(strips: Sequence[StripPictures]) -> Section:
     lead = (
-        "One reward is asked for at five levels, every other reward is left unknown; prompts and seeds stay the same"
-        " along a row. The dashed line is the raw score that stands for the level asked for, the band is the 95 %"
+        "One reward is asked for at five levels (and its opposite level avoided), every other reward is left unknown;"
+        " prompts and seeds stay the same along a row. The dashed line is the raw score that stands for the level asked for, the band is the 95 %"
         " interval of the mean."
     )
     rows = [
@@ -291,5 +291,8 @@ def _time(results: QuickstartResults) -> Section:
 
 
 def _settings(results: QuickstartResults) -> Section:
-    blocks = [Code(results.commands, "The same, step by step"), Code(results.settings, "Settings of this run")]
+    blocks: list[Block] = [
+        Code(results.commands, "The same, step by step"),
+        Code(results.settings, "Settings of this run"),
+    ]
     return Section("settings", "To do it again", blocks)
