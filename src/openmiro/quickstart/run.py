@@ -33,7 +33,7 @@ from openmiro.rewards.levels import LevelTables
 from openmiro.train.recipe import load_recipe
 
 _MOST_THREADS = 16
-_SHOWN_REWARDS = ("aesthetic", "sharpness", "alignment")
+_SHOWN_REWARDS = {"aesthetic": "aesth.", "sharpness": "sharp.", "alignment": "align."}
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,7 @@ def _print_summary(found: Judgement, verdicts: list[Verdict], clock: Clock, fold
     console = Console()
     table = Table(title="baseline and MIRO on one budget", title_justify="left", box=None)
     table.add_column("arm", no_wrap=True)
-    for column in ("GenEval", "single", "color", *_SHOWN_REWARDS):
+    for column in ("GenEval", "single", "color", *_SHOWN_REWARDS.values()):
         table.add_column(column, justify="right", no_wrap=True, min_width=len(column))
     for arm in found.arms:
         shares = (arm.overall, arm.tag(Tag.SINGLE_OBJECT), arm.requested_color)

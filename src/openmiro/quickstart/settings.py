@@ -33,7 +33,7 @@ class EvaluationSettings(Config):
 
     prompts_per_tag: int = Field(default=60, ge=1)
     validation_prompts_per_tag: int = Field(default=20, ge=1)
-    guidance_scales: tuple[float, ...] = (2.0, 3.0, 4.5, 6.0)
+    guidance_scales: tuple[float, ...] = (3.0, 5.0, 7.0, 9.0)
     strip_prompts: int = Field(default=48, ge=2)
     shown_prompts: int = Field(default=4, ge=1)
     num_steps: int = Field(default=16, ge=1)
