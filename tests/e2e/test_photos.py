@@ -1,8 +1,12 @@
 """The whole pipeline on real photos: the same commands as for anything else."""
 
+from pathlib import Path
+
 import pytest
 from PIL import Image
 from tests.e2e.commands import succeed
+
+from openmiro.pipeline import read_png
 
 
 @pytest.mark.slow
@@ -19,6 +23,8 @@ def test_photos_from_shard_to_steered_picture(real_shard, tmp_path):
     printed = succeed(*arguments, "--target", "colorfulness=0.9").out
     with Image.open(printed.strip().splitlines()[-1]) as picture:
         assert picture.size == (64, 64)
-        assert picture.info["prompt"] == "a photo of bread"
+    drawn = read_png(Path(printed.strip().splitlines()[-1]))
+    assert drawn.prompt == "a photo of bread"
+    assert drawn.targets == {"colorfulness": 0.9}
     succeed("report", run)
     assert (run / "report.html").stat().st_size > 10_000

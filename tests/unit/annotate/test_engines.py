@@ -31,7 +31,15 @@ def start(tmp_path, shards, num_workers):
     script.write_text(SCRIPT)
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, script, shards, tmp_path / "d", str(num_workers)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        text=True,
+        # A shell starts background jobs with Ctrl-C ignored, and a test run in one would pass that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     wait_for(lambda: list((tmp_path / "d" / "rows").glob("*.json")), process)
     return process
 
