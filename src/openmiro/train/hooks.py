@@ -106,7 +106,7 @@ def _encode(encoder: TextEncoder, prompts: tuple[str, ...], num_rewards: int) ->
 
 def _branches(condition: Condition, preset: SamplingPreset, names: tuple[str, ...]) -> list[Branch]:
     target, avoid = _with_levels(condition, preset.targets, names), _with_levels(condition, preset.avoid, names)
-    if preset.guidance == "text" or not names:
+    if preset.guidance == "text" or not (preset.targets or preset.avoid):
         return text_guidance(target, preset.guidance_scale)
     if preset.guidance == "joint":
         return joint_guidance(target, avoid, preset.guidance_scale)
