@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from openmiro.cli.options import SeedOption, parse_pairs
+
+Guidance = Literal["auto", "reward", "text", "joint"]
 
 
 def sample(
@@ -23,7 +25,7 @@ def sample(
     preset: Annotated[str | None, typer.Option(help="A named setting stored in the checkpoint.")] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Targets are raw scores in the reward's own unit.")] = False,
     guidance_scale: Annotated[float | None, typer.Option("--guidance-scale", "-g", help="1 is off.")] = None,
-    guidance: Annotated[str, typer.Option(help="auto, reward, text or joint.")] = "auto",
+    guidance: Annotated[Guidance, typer.Option(help="What the negative branch leaves out.")] = "auto",
     steps: Annotated[int | None, typer.Option(min=1, help="Solver steps.")] = None,
     solver: Annotated[str | None, typer.Option(help="euler, heun or dpmpp_2m.")] = None,
     num: Annotated[int, typer.Option("--num", "-n", min=1, help="Pictures per prompt.")] = 1,
