@@ -19,8 +19,10 @@ from openmiro.rewards.levels import LevelTables
 STEERED_REWARD = "alignment"
 SHOWCASE_PRESET = "balanced"
 """The preset of the recipe that is to beat the baseline; its default where it has none of this name."""
-STRIP_GUIDANCE = 2.0
+STRIP_GUIDANCE = 5.0
 """Guidance scale of the strips."""
+STEERED_GUIDANCE = 3.0
+"""Guidance scale where one reward is steered alone."""
 _UNGUIDED = "unguided"
 
 
@@ -144,15 +146,14 @@ class Judging:
         return [self._job(self._name(n), self.miro, w, self._test, self.levels.names) for n, w in ways.items()]
 
     def _steered_way(self) -> Way:
-        """One reward at its best against the same reward at its worst, at the default's guidance scale; no more."""
+        """One reward at its best against the same reward at its worst, at the same text; no more."""
         best, worst = {STEERED_REWARD: 1.0}, {STEERED_REWARD: 0.0}
-        scale = self.sampling.default.guidance_scale
-        return Way(targets=best, avoid=worst, guidance="reward", guidance_scale=scale)
+        return Way(targets=best, avoid=worst, guidance="reward", guidance_scale=STEERED_GUIDANCE)
 
     def _strip_job(self, reward: str, level: float) -> Job:
-        # Away from the opposite level at the same text: nothing but this reward is steered, and both ends alike.
+        # Away from the opposite level, so that both ends are steered alike, and from the null text.
         targets, avoid = {reward: level}, {reward: 1 - level}
-        way = Way(targets=targets, avoid=avoid, guidance="reward", guidance_scale=STRIP_GUIDANCE)
+        way = Way(targets=targets, avoid=avoid, guidance="joint", guidance_scale=STRIP_GUIDANCE)
         seed = self.settings.prompt_seed + 1
         prompts = PromptList(num_per_tag=self.settings.strip_prompts, seed=seed, tag=Tag.COLORS)
         return self._job(_strip_name(reward, level), self.miro, way, prompts, (reward,))

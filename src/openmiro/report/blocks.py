@@ -32,8 +32,8 @@ class Verdict:
 
     @property
     def answer(self) -> str:
-        """ "yes", "no" or "not measured"."""
-        return {True: "yes", False: "no", None: "not measured"}[self.holds]
+        """ "yes", "no" or "undecided"."""
+        return {True: "yes", False: "no", None: "undecided"}[self.holds]
 
 
 @dataclass(frozen=True)
