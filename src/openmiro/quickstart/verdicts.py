@@ -44,8 +44,9 @@ def _reward_above(name: str, baseline: Arm, miro: Arm) -> Verdict:
 def _composition_not_below(baseline: Arm, miro: Arm) -> Verdict:
     difference = overall_difference(miro, baseline)
     evidence = f"{_against(miro.overall, baseline.overall)}; paired difference {_signed(difference)}"
-    # Below, but by less than chance may do, is neither a yes nor a no; nor are two models that never draw what is asked.
-    undecided = difference.low <= difference.value < 0 <= difference.high or not any((*miro.correct, *baseline.correct))
+    # Below by less than chance may do is neither a yes nor a no; nor is it where no model ever draws what is asked.
+    nothing_right = not any((*miro.correct, *baseline.correct))
+    undecided = nothing_right or difference.value < 0 <= difference.high
     holds = None if undecided else difference.value >= 0
     return Verdict(f"GenEval-lab of {miro.name} not below {baseline.name}", holds, evidence)
 

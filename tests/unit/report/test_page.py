@@ -76,7 +76,7 @@ def test_every_kind_of_text_is_escaped():
     assert "".join(page.text).count(HOSTILE) >= 14
 
 
-@pytest.mark.parametrize(("holds", "answer"), [(True, "yes"), (False, "no"), (None, "not measured")])
+@pytest.mark.parametrize(("holds", "answer"), [(True, "yes"), (False, "no"), (None, "undecided")])
 def test_verdict_says_its_answer(holds, answer):
     assert f'<span class="answer">{answer}</span>' in page_with(Verdicts([Verdict("c", holds, "e")]))
 
