@@ -2,6 +2,7 @@
 
 import re
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 
 import torch
@@ -12,7 +13,7 @@ CALLS: Counter[str] = Counter()
 """How often each toy looked at a picture, and at how many."""
 
 
-class _Toy:
+class _Toy(ABC):
     spec: RewardSpec
 
     def preprocess(self, image):
@@ -23,8 +24,8 @@ class _Toy:
         CALLS[f"{self.spec.name} encode"] += len(pixels)
         return pixels
 
-    def score(self, features, texts):
-        raise NotImplementedError
+    @abstractmethod
+    def score(self, features, texts): ...
 
 
 def number_in(text: str) -> float:

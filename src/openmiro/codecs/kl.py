@@ -7,19 +7,17 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from openmiro.codecs.files import (
     CODEC_FILE,
     read_header,
-    resolve_source,
     slug,
     tensors_digest,
     torch_dtype,
     write_header,
 )
-from openmiro.core.config import Config, fingerprint
+from openmiro.codecs.pretrained import Pretrained, PretrainedSettings
 from openmiro.core.errors import ConfigError, DamagedFileError, ProvenanceError
 from openmiro.core.registry import require
 
@@ -31,30 +29,24 @@ _WEIGHTS_FOLDER = "vae"
 _PATTERNS = ("config.json", "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model*.safetensors*")
 
 
-class KLSettings(Config):
+class KLSettings(PretrainedSettings):
     """Settings of `AutoencoderKLCodec`.
 
-    Attributes:
+    Attributes, besides those of `PretrainedSettings`:
         source: a folder in diffusers' layout, or a Hub repository.
-        revision: branch, tag or commit of the repository; saved as the exact commit.
         dtype: of weights and arithmetic. float16 overflows inside SDXL's VAE and is refused.
         normalization: "auto" (SDXL's channels where the scaling factor is SDXL's, else what the configuration says),
             "channels" (the two lists below), or "scalar" (the configuration's scaling factor and shift).
         channel_scale, channel_bias: latent = raw * scale + bias, for "channels".
-        keep: what `save` does with weights from a local folder: copy them, or refer to the folder.
     """
 
-    source: str
-    revision: str | None = None
     dtype: str = "float32"
     normalization: Literal["auto", "channels", "scalar"] = "auto"
     channel_scale: tuple[float, ...] = ()
     channel_bias: tuple[float, ...] = ()
-    keep: Literal["copy", "reference"] = "copy"
-    weights: str = Field(default="", description="digest of the weights, filled in by save and checked by load")
 
 
-class AutoencoderKLCodec:
+class AutoencoderKLCodec(Pretrained[KLSettings]):
     """Normalized latents [B, C, h / f, w / f] of a variational autoencoder.
 
     The weights are read at first use. `encode` keeps the posterior's mean and deviation, so that training can draw a
@@ -62,6 +54,8 @@ class AutoencoderKLCodec:
     """
 
     kind: ClassVar[str] = "kl"
+    what: ClassVar[str] = "the autoencoder"
+    patterns: ClassVar[tuple[str, ...]] = _PATTERNS
     needs_fit: ClassVar[bool] = False
 
     def __init__(self, settings: KLSettings) -> None:
@@ -73,7 +67,6 @@ class AutoencoderKLCodec:
             raise ConfigError("channel_scale and channel_bias must have one number per latent channel each")
         self.settings = settings
         self._device = torch.device("cpu")
-        self._folder: Path | None = None
 
     @classmethod
     def build(cls, settings: dict[str, Any]) -> Self:
@@ -91,12 +84,6 @@ class AutoencoderKLCodec:
         if (folder / _WEIGHTS_FOLDER / "config.json").is_file():
             codec._folder = folder / _WEIGHTS_FOLDER
         return codec
-
-    @cached_property
-    def _located(self) -> tuple[Path, str | None]:
-        if self._folder is not None:
-            return self._folder, None
-        return resolve_source(self.settings.source, self.settings.revision, _PATTERNS, "the autoencoder")
 
     @cached_property
     def model(self) -> Any:
@@ -187,21 +174,6 @@ class AutoencoderKLCodec:
             self.model.save_pretrained(folder / _WEIGHTS_FOLDER, safe_serialization=True)
             settings = settings.model_copy(update={"source": slug(settings.source)})
         write_header(folder / CODEC_FILE, self.kind, settings.dump())
-
-    def fingerprint(self) -> str:
-        """Of the arithmetic's settings and the weights (their digest, or repository and exact commit)."""
-        values = self._pinned().dump()
-        for key in ("keep", *(("source",) if values["weights"] else ())):
-            del values[key]
-        return fingerprint({"kind": self.kind, **values})
-
-    def _pinned(self) -> KLSettings:
-        """The settings with the exact commit, or with the digest of a folder's weights."""
-        _, commit = self._located
-        if commit is not None:
-            return self.settings.model_copy(update={"revision": commit})
-        digest = self.settings.weights or tensors_digest(self.model.state_dict())
-        return self.settings.model_copy(update={"weights": digest})
 
 
 def _column(values: tuple[float, ...], device: torch.device) -> Tensor:

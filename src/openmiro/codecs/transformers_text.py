@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from pydantic import Field
@@ -13,14 +13,13 @@ from pydantic import Field
 from openmiro.codecs.files import (
     ENCODER_FILE,
     read_header,
-    resolve_source,
     slug,
     tensors_digest,
     torch_dtype,
     write_header,
 )
+from openmiro.codecs.pretrained import Pretrained, PretrainedSettings
 from openmiro.core.artifact import read_json
-from openmiro.core.config import Config, fingerprint
 from openmiro.core.errors import ConfigError, DamagedFileError, ProvenanceError
 from openmiro.core.registry import require
 from openmiro.core.types import TextBatch
@@ -32,32 +31,28 @@ _SUBFOLDER = "encoder"
 _PATTERNS = ("*.json", "*.safetensors", "*.model", "*.txt")
 
 
-class TransformersSettings(Config):
+class TransformersSettings(PretrainedSettings):
     """Settings of `TransformersTextEncoder`.
 
-    Attributes:
+    Attributes, besides those of `PretrainedSettings`:
         source: a folder or a Hub repository, model and tokenizer together.
-        revision: branch, tag or commit of the repository; saved as the exact commit.
         max_tokens: L, the same for training and sampling.
         dtype: of weights and arithmetic; float16 is refused for the T5 family.
-        keep: what `save` does with weights from a local folder: copy them, or refer to the folder.
     """
 
-    source: str
-    revision: str | None = None
     max_tokens: int = Field(default=128, ge=1, le=4096)
     dtype: str = "bfloat16"
-    keep: Literal["copy", "reference"] = "copy"
-    weights: str = Field(default="", description="digest of the weights, filled in by save and checked by load")
 
 
-class TransformersTextEncoder:
+class TransformersTextEncoder(Pretrained[TransformersSettings]):
     """Features float32 [B, L, D] of the last layer, zero where there is no token. Of encoder-decoders the encoder runs.
 
     Weights and tokenizer are read at first use, from safetensors only; code beside them is never run.
     """
 
     kind: ClassVar[str] = "transformers"
+    what: ClassVar[str] = "the text encoder"
+    patterns: ClassVar[tuple[str, ...]] = _PATTERNS
     needs_fit: ClassVar[bool] = False
     vocabulary_size: ClassVar[int | None] = None
     """No ids: the denoiser receives features."""
@@ -66,7 +61,6 @@ class TransformersTextEncoder:
         self._dtype = torch_dtype(settings.dtype, "a text encoder")
         self.settings = settings
         self._device = torch.device("cpu")
-        self._folder: Path | None = None
 
     @classmethod
     def build(cls, settings: dict[str, Any]) -> Self:
@@ -80,12 +74,6 @@ class TransformersTextEncoder:
         if (folder / _SUBFOLDER / "config.json").is_file():
             encoder._folder = folder / _SUBFOLDER
         return encoder
-
-    @cached_property
-    def _located(self) -> tuple[Path, str | None]:
-        if self._folder is not None:
-            return self._folder, None
-        return resolve_source(self.settings.source, self.settings.revision, _PATTERNS, "the text encoder")
 
     @cached_property
     def _config(self) -> dict[str, Any]:
@@ -185,17 +173,3 @@ class TransformersTextEncoder:
             self.tokenizer.save_pretrained(folder / _SUBFOLDER)
             settings = settings.model_copy(update={"source": slug(settings.source)})
         write_header(folder / ENCODER_FILE, self.kind, settings.dump())
-
-    def fingerprint(self) -> str:
-        """Of the settings and the weights (their digest, or repository and exact commit)."""
-        values = self._pinned().dump()
-        for key in ("keep", *(("source",) if values["weights"] else ())):
-            del values[key]
-        return fingerprint({"kind": self.kind, **values})
-
-    def _pinned(self) -> TransformersSettings:
-        _, commit = self._located
-        if commit is not None:
-            return self.settings.model_copy(update={"revision": commit})
-        digest = self.settings.weights or tensors_digest(self.model.state_dict())
-        return self.settings.model_copy(update={"weights": digest})

@@ -5,6 +5,7 @@ All look at a picture through `measure`, which works on it once; `similarity` ha
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,7 +22,7 @@ from openmiro.lab.measure import MAX_OBJECTS, OBJECT_SIZE, Measurement, measure
 _NUM_OBJECT_VALUES = MAX_OBJECTS * OBJECT_SIZE
 
 
-class _MeasuredReward:
+class _MeasuredReward(ABC):
     """A reward whose work on the picture is done in `preprocess`."""
 
     spec: RewardSpec
@@ -30,8 +31,9 @@ class _MeasuredReward:
         """float32 [F], everything this reward reads in an RGB picture of any size."""
         return torch.from_numpy(np.asarray(self.features(measure(image)), dtype=np.float32))
 
+    @abstractmethod
     def features(self, measurement: Measurement) -> Sequence[float] | np.ndarray:
-        raise NotImplementedError
+        """The numbers that `preprocess` keeps of a measured picture."""
 
     def encode_images(self, pixels: Tensor) -> Tensor:
         """The measurements [B, F] themselves."""
