@@ -19,7 +19,7 @@ from openmiro.rewards.levels import LevelTables
 STEERED_REWARD = "alignment"
 SHOWCASE_PRESET = "balanced"
 """The preset of the recipe that is to beat the baseline; its default where it has none of this name."""
-STRIP_GUIDANCE = 5.0
+STRIP_GUIDANCE = 4.0
 """Guidance scale of the strips."""
 STEERED_GUIDANCE = 3.0
 """Guidance scale where one reward is steered alone."""
@@ -151,8 +151,8 @@ class Judging:
         return Way(targets=best, avoid=worst, guidance="reward", guidance_scale=STEERED_GUIDANCE)
 
     def _strip_job(self, reward: str, level: float) -> Job:
-        # Away from the opposite level, so that both ends are steered alike, and from the null text.
-        targets, avoid = {reward: level}, {reward: 1 - level}
+        # Away from the farther end of the scale and from the null text; the middle is as far from both ends.
+        targets, avoid = {reward: level}, {} if level == 0.5 else {reward: float(level < 0.5)}
         way = Way(targets=targets, avoid=avoid, guidance="joint", guidance_scale=STRIP_GUIDANCE)
         seed = self.settings.prompt_seed + 1
         prompts = PromptList(num_per_tag=self.settings.strip_prompts, seed=seed, tag=Tag.COLORS)

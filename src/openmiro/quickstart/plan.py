@@ -14,7 +14,7 @@ ROUNDING = 3_200
 """Training pictures are a multiple of it."""
 _REFERENCE_SPEED = 500.0
 """Pictures a second and process at which judging takes `evaluation_seconds`."""
-_CAUTION = 0.9
+_CAUTION = 0.98
 """Share of the measured speed that is counted on."""
 
 

@@ -66,7 +66,7 @@ class QuickstartSettings(Config):
     overrides: tuple[str, ...] = ()
     trial_images: int = Field(default=3_840, gt=0)
     evaluation: EvaluationSettings = EvaluationSettings()
-    evaluation_seconds: float = Field(default=80.0, ge=0)
+    evaluation_seconds: float = Field(default=55.0, ge=0)
     reserve_seconds: float = Field(default=20.0, ge=0)
 
 
