@@ -145,8 +145,8 @@ def _same_seed(shown: SameSeed) -> Section:
 def _strips(strips: Sequence[StripPictures]) -> Section:
     lead = (
         "One reward is asked for at five levels (away from the farther end of its scale), every other reward is left"
-        " unknown; prompts and seeds stay the same along a row. The dashed line is the raw score that stands for the level asked"
-        " for, the band is the 95 % interval of the mean."
+        " unknown; prompts and seeds stay the same along a row. The dashed line is the raw score that stands for the"
+        " level asked for, the band is the 95 % interval of the mean."
     )
     rows = [
         [
